@@ -1,0 +1,239 @@
+"""Whether a response may be stored, and on what terms it may be used again: RFC 9111 §3, §4.2, §5.2.2."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from tiercel._core import freshness, ranges
+from tiercel._core.conditions import SUCCESSFUL
+from tiercel._core.entry import Entry, Head, Header, Headers, Request
+from tiercel._core.headers import Directives, combined, end_to_end, without
+from tiercel._core.keys import vary_names
+from tiercel._core.policy import Policy, Rules
+
+UNDERSTOOD: Final = frozenset(
+    {*range(200, 207), *range(300, 309), *range(400, 418), 421, 422, 426, *range(500, 506)} - {304, 306, 412, 416}
+)
+"""Final status codes of RFC 9110 §15 whose caching requirements are met here: what must-understand asks for."""
+
+DiscardReason = Literal[
+    "request-no-store",  # the request forbids it, where requests are obeyed (§5.2.1.5)
+    "status",  # interim, or an answer to a condition or a range: no response for others
+    "must-understand",  # with a status code that is not understood (§5.2.2.3)
+    "no-store",  # §5.2.2.5
+    "private",  # for one user, without saying which fields are (§5.2.2.7)
+    "authorization",  # answers credentials that are not in the key, without permission (§3.5)
+    "set-cookie",  # never stored
+    "vary-any",  # Vary: *, matches nothing (§4.1)
+    "partial-content",  # a 206 in declared mode, or one that does not say which bytes it holds
+    "event-stream",  # has no end
+    "error-without-freshness",  # 4xx, 5xx without explicit freshness
+    "no-freshness",  # nothing says for how long it may be used
+    "not-reusable",  # stale on arrival, with nothing to validate it by
+    "length",  # the body is not as long as announced (§3.3)
+    "not-modified",  # a 304 that nobody here asked for
+    "other-representation",  # a 304, but not for what is stored (§4.3.4)
+]
+"""Why an answer was not stored: the `detail` of its Cache-Status."""
+
+_ERRORS_FROM = 400
+_FINAL_FROM = 200
+_VALIDATORS = frozenset({b"etag", b"last-modified"})
+_HEURISTICALLY_CACHEABLE = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
+_ANSWERS_TO_ONE = frozenset({304, 412, 416})
+_EXPLICIT = frozenset({"targeted", "s-maxage", "max-age", "expires"})
+_NOT_KEPT = frozenset({b"age", b"cache-status"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked of the application, and how the answer is to be treated."""
+
+    request: Request
+    entry: Entry | None
+    """The candidate: it is validated, and stands in where the application fails."""
+    born: int
+    asked_at: float
+    policy: Policy
+    rules: Rules
+    declared: bool
+    """A route with its own policy; else a shared cache by RFC 9111 alone."""
+    guarded: bool
+    """The key holds the identity of whoever asks."""
+    observed: frozenset[bytes] = frozenset()
+    """Request fields that the application was seen to look up: they select."""
+    keyed: frozenset[bytes] = frozenset()
+    """Request fields that the primary key accounts for: they select nothing."""
+
+
+class Terms(NamedTuple):
+    """On what terms a response may be used again."""
+
+    lifetime: float
+    initial_age: float
+    stale_while_revalidate: float
+    stale_if_error: float
+    must_revalidate: bool
+    must_validate: bool
+
+
+def spoken(asked: Asked, head: Head) -> Directives:
+    """The cache directives that mean us: RFC 9213 §2.2."""
+    targeted = Directives.targeted(head.headers, asked.rules.targets) if asked.rules.targets else None
+    return Directives.of(head.headers) if targeted is None else targeted
+
+
+def refusal(asked: Asked, head: Head) -> DiscardReason | None:
+    """Why the response may not be stored; None where it may."""
+    said = spoken(asked, head)
+    for reason, refuses in _REFUSALS:
+        if refuses(asked, head, said):
+            return reason
+    return None
+
+
+def terms(asked: Asked, head: Head, now: float) -> Terms | DiscardReason:
+    """The terms of a response that may be stored; why it is of no use to store it."""
+    said, policy = spoken(asked, head), asked.policy
+    found = freshness.lifetime(
+        head,
+        Directives.of(head.headers),
+        answered_at=now,
+        policy_ttl=_policy_ttl(asked, head),
+        heuristic=asked.rules.heuristic,
+        targeted=Directives.targeted(head.headers, asked.rules.targets),
+    )
+    must_validate = "no-cache" in said and said.fields("no-cache") is None
+    # RFC 9111 §4.2.3 counts the wait for an answer as age, for a cache cannot know when in it the answer was made.
+    # A declared endpoint is our own: its answer is made when it is given, however long that took.
+    asked_at = now if asked.declared else asked.asked_at
+    if head.status >= _ERRORS_FROM and found.source not in _EXPLICIT:
+        return "error-without-freshness"
+    if found.source == "none" and not must_validate:
+        return "no-freshness"
+    offered = Terms(
+        lifetime=found.seconds,
+        initial_age=freshness.initial_age(head.headers, asked_at=asked_at, answered_at=now),
+        stale_while_revalidate=_window(said, "stale-while-revalidate", policy.stale_while_revalidate),
+        stale_if_error=_window(said, "stale-if-error", policy.stale_if_error),
+        # §5.2.2.10: s-maxage implies what proxy-revalidate says.
+        must_revalidate=must_validate or not {"must-revalidate", "proxy-revalidate", "s-maxage"}.isdisjoint(said.found),
+        must_validate=must_validate,
+    )
+    return offered if _reusable(offered, head) else "not-reusable"
+
+
+def storable(asked: Asked, head: Head) -> list[Header]:
+    """The fields that are stored: end to end (§3.1), but those that private or no-cache name (§5.2.2.4, §5.2.2.7).
+
+    Age is counted anew for every use; a Cache-Status tells of one use only.
+    """
+    said = spoken(asked, head)
+    named = (said.fields("private") or frozenset()) | (said.fields("no-cache") or frozenset())
+    return without(end_to_end(head.headers), named | _NOT_KEPT)
+
+
+def own_lines(policy: Policy, *, guarded: bool) -> dict[bytes, bytes]:
+    """What clients and CDNs are told for an endpoint that tells them nothing (`present.dress`)."""
+    windows = _said_windows(policy)
+    private = b"private, " if guarded else b""
+    revalidate = b", must-revalidate" if policy.browser_ttl < 1 else windows
+    lines = {b"cache-control": private + b"max-age=%d" % policy.browser_ttl + revalidate}
+    if policy.cdn_ttl is not None and not guarded:
+        lines[b"cdn-cache-control"] = b"max-age=%d" % policy.cdn_ttl + windows
+    return lines
+
+
+def undressed(asked: Asked, entry: Entry) -> list[Header]:
+    """The stored fields without what `present.dress` added: what the endpoint itself has said.
+
+    An endpoint's own `private` is never stored, and no entry takes its terms from ours: so either is told apart.
+    """
+    if not asked.declared:
+        return list(entry.headers)
+    own = {} if entry.must_revalidate else own_lines(asked.policy, guarded=asked.guarded)
+    found = [(name, value) for name, value in entry.headers if own.get(name) != value]
+    if not asked.guarded:
+        return found
+    return [(name, _not_private(value) if name == b"cache-control" else value) for name, value in found]
+
+
+def selecting_names(asked: Asked, headers: Headers) -> frozenset[bytes]:
+    """What selects the response: Vary, what is declared to, and what was seen to be read; not what is in the key."""
+    declared = frozenset([name.encode() for name in asked.policy.vary])
+    return (declared | asked.observed | (vary_names(headers) or frozenset())) - asked.keyed
+
+
+def _said_windows(policy: Policy) -> bytes:
+    said = b""
+    if policy.stale_while_revalidate >= 1:
+        said += b", stale-while-revalidate=%d" % policy.stale_while_revalidate
+    if policy.stale_if_error >= 1:
+        said += b", stale-if-error=%d" % policy.stale_if_error
+    return said
+
+
+def _not_private(value: bytes) -> bytes:
+    return b"" if value == b"private" else value.removeprefix(b"private, ")
+
+
+def _no_store(_: Asked, head: Head, said: Directives) -> bool:
+    """§5.2.2.3: who meets must-understand ignores the no-store beside it."""
+    return "no-store" in said and not ("must-understand" in said and head.status in UNDERSTOOD)
+
+
+def _unauthorized(asked: Asked, _: Head, said: Directives) -> bool:
+    if asked.guarded or b"authorization" in asked.keyed:
+        return False
+    permitted = not {"must-revalidate", "public", "s-maxage"}.isdisjoint(said.found)
+    return not permitted and combined(asked.request.headers, b"authorization") is not None
+
+
+def _useless_part(asked: Asked, head: Head, _: Directives) -> bool:
+    if head.status != ranges.PARTIAL_CONTENT:
+        return False
+    wanted = asked.request.method == "GET" and combined(asked.request.headers, b"range") is not None
+    return asked.declared or not wanted or ranges.content_range(head.headers) is None
+
+
+def _endless(_asked: Asked, head: Head, _said: Directives) -> bool:
+    kind = combined(head.headers, b"content-type") or b""
+    return kind.lower().startswith(b"text/event-stream")
+
+
+def _request_no_store(asked: Asked, _head: Head, _said: Directives) -> bool:
+    return asked.rules.obey_requests and "no-store" in Directives.of(asked.request.headers)
+
+
+_REFUSALS: tuple[tuple[DiscardReason, Callable[[Asked, Head, Directives], bool]], ...] = (
+    ("request-no-store", _request_no_store),
+    ("status", lambda _, head, __: head.status < _FINAL_FROM or head.status in _ANSWERS_TO_ONE),
+    ("must-understand", lambda _, head, said: "must-understand" in said and head.status not in UNDERSTOOD),
+    ("no-store", _no_store),
+    # Said by the endpoint, it keeps a response even out of an entry that is keyed by identity.
+    ("private", lambda _, __, said: "private" in said and said.fields("private") is None),
+    ("authorization", _unauthorized),
+    ("set-cookie", lambda _, head, __: combined(head.headers, b"set-cookie") is not None),
+    ("vary-any", lambda _, head, __: vary_names(head.headers) is None),
+    ("partial-content", _useless_part),
+    ("event-stream", _endless),
+)
+
+
+def _policy_ttl(asked: Asked, head: Head) -> float | None:
+    """§3: without a word of the origin, only what is heuristically cacheable. A declared policy is such a word."""
+    return asked.policy.ttl if asked.declared or head.status in _HEURISTICALLY_CACHEABLE else None
+
+
+def _window(said: Directives, name: str, policy: float) -> float:
+    seconds = said.seconds(name)
+    return policy if seconds is None else float(seconds)
+
+
+def _reusable(offered: Terms, head: Head) -> bool:
+    if head.status in SUCCESSFUL and any(name in _VALIDATORS for name, _ in head.headers):
+        return True
+    if offered.must_validate:
+        return False
+    stale = 0.0 if offered.must_revalidate else max(offered.stale_while_revalidate, offered.stale_if_error)
+    return offered.lifetime + stale > offered.initial_age
