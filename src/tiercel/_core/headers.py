@@ -28,10 +28,10 @@ _HOP_BY_HOP = frozenset(
 )
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_QUOTED = rb'"(?:[^"\\]|\\.)*+"'
-_balanced = re.compile(rb'(?:[^"]++|' + _QUOTED + rb")*+", re.DOTALL)
-_element = re.compile(rb'(?:[^,"]++|' + _QUOTED + rb")++", re.DOTALL)
-_directive = re.compile(rb"(" + _TOKEN + rb")(?:=(" + _TOKEN + rb"|" + _QUOTED + rb"))?+", re.DOTALL)
+_QUOTED = rb'"(?>(?:[^"\\]|\\.)*)"'
+_balanced = re.compile(rb'(?>(?:[^"]++|' + _QUOTED + rb")*)", re.DOTALL)
+_element = re.compile(rb'(?>(?:[^,"]++|' + _QUOTED + rb")+)", re.DOTALL)
+_directive = re.compile(rb"(" + _TOKEN + rb")(?>(?:=(" + _TOKEN + rb"|" + _QUOTED + rb"))?)", re.DOTALL)
 _token = re.compile(_TOKEN)
 _escaped = re.compile(rb"\\(.)", re.DOTALL)
 

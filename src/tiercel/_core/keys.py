@@ -31,6 +31,49 @@ NEVER_SELECTING: Final = frozenset(
 """Fields that no response in store can depend on: the host is in every key, framing is the connection's, and the
 application never sees a client's own preconditions (`rfc9111.forwarded`). Many a framework looks them up, though."""
 
+HARMLESS: Final = frozenset(
+    {
+        b"host",  # in the primary key
+        b"connection",  # hop by hop, RFC 9110 §7.6.1; so are the next six
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",  # a request with content is not looked up, or is keyed by its content
+        b"expect",  # about sending that content
+        b"max-forwards",  # for TRACE and OPTIONS
+        b"if-match",  # conditions on the stored response, RFC 9110 §13; evaluated by us, for each client
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"if-range",
+        b"range",  # which bytes of it, RFC 9110 §14; cut by us, for each client
+        b"cache-control",  # asks caches, does not choose a representation: RFC 9111 §5.2.1
+        b"pragma",
+        b"priority",  # when, not what: RFC 9218
+        b"date",  # these name one request; a response chosen by them could never be used again
+        b"traceparent",
+        b"tracestate",
+        b"b3",
+        b"x-b3-traceid",
+        b"x-b3-spanid",
+        b"x-b3-parentspanid",
+        b"x-b3-sampled",
+        b"x-amzn-trace-id",
+        b"x-cloud-trace-context",
+        b"x-request-id",
+        b"x-request-start",
+        b"x-correlation-id",
+        b"cf-ray",
+    }
+)
+"""Fields that select nothing, whoever is seen to read them; Vary may still name them."""
+
+EVERY: Final = b"*"
+"""Among selecting names: all fields but the harmless ones. Who copies them into a dict also sees which are absent."""
+
 _SIZE = 16
 _DEFAULT_PORTS = {"http": b":80", "https": b":443"}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -124,6 +167,9 @@ def _normal_octet(found: re.Match[bytes]) -> bytes:
 
 
 def _digest(name: bytes, headers: Headers) -> bytes | None:
+    if name == EVERY:
+        rest = sorted([line for line in headers if line[0] not in HARMLESS], key=lambda line: line[0])
+        return primary(*[part for line in rest for part in line])
     values = [value for field, value in headers if field == name]
     if not values:
         return None

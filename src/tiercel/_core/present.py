@@ -9,6 +9,7 @@ from tiercel._core.conditions import CONDITIONS, verdict
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
 from tiercel._core.freshness import current_age
 from tiercel._core.headers import NO_DIRECTIVES, Directives, combined, lines, members, without
+from tiercel._core.keys import EVERY
 from tiercel._core.policy import Policy
 from tiercel._core.status import CacheStatus
 from tiercel._core.storing import own_lines
@@ -171,7 +172,7 @@ def _is_group(tag: str) -> bool:
 
 def _varying(headers: list[Header], names: Iterable[bytes]) -> list[Header]:
     known = [name.lower() for name in members(headers, b"vary")]
-    new = [name for name in dict.fromkeys(names) if name not in known]
+    new = [name for name in dict.fromkeys(names) if name not in known and name != EVERY]
     if not new or b"*" in known:
         return headers
     return [*without(headers, {b"vary"}), (b"vary", b", ".join([*members(headers, b"vary"), *new]))]

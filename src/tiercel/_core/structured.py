@@ -11,16 +11,16 @@ _KEY = rb"[a-z*][a-z0-9_\-.*]*+"
 _BARE = (
     rb"(?:-?[0-9]{1,12}\.[0-9]{1,3}|-?[0-9]{1,15}|"
     + _TOKEN
-    + rb'|"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*+"|:[A-Za-z0-9+/=]*+:|\?[01]|@-?[0-9]{1,15}'
-    + rb'|%"(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*+")'
+    + rb'|"(?>(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|:[A-Za-z0-9+/=]*+:|\?[01]|@-?[0-9]{1,15}'
+    + rb'|%"(?>(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*)")'
 )
-_PARAMETERS = rb"(?:; *+" + _KEY + rb"(?:=" + _BARE + rb")?+)*+"
-_INNER_LIST = rb"\( *+(?:" + _BARE + _PARAMETERS + rb"(?: ++|(?=\))))*+\)"
+_PARAMETERS = rb"(?>(?:; *+" + _KEY + rb"(?>(?:=" + _BARE + rb")?))*)"
+_INNER_LIST = rb"\( *+(?>(?:" + _BARE + _PARAMETERS + rb"(?: ++|(?=\))))*)\)"
 
 _token = re.compile(_TOKEN)
 _item = re.compile(rb"(" + _BARE + rb")(" + _PARAMETERS + rb")")
-_parameter = re.compile(rb"; *+(" + _KEY + rb")(?:=(" + _BARE + rb"))?+")
-_member = re.compile(rb"(" + _KEY + rb")(?:=(?:(" + _BARE + rb")|(" + _INNER_LIST + rb")))?+" + _PARAMETERS)
+_parameter = re.compile(rb"; *+(" + _KEY + rb")(?>(?:=(" + _BARE + rb"))?)")
+_member = re.compile(rb"(" + _KEY + rb")(?>(?:=(?:(" + _BARE + rb")|(" + _INNER_LIST + rb")))?)" + _PARAMETERS)
 _separator = re.compile(rb"[ \t]*+,[ \t]*+")
 _escaped = re.compile(rb"\\(.)")
 _to_escape = re.compile(rb'(["\\])')

@@ -1,0 +1,91 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` lists the others.
+
+VENV := .venv
+PYTHON_BIN := $(CURDIR)/$(VENV)/bin
+PORT ?= 8000
+QUICK ?=
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export NO_MKDOCS_2_WARNING := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint types layers unit storefront docs bench lock clean
+
+help:  ## what there is to make
+	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ------------------------------------------------------------------------------------------------------- the set-up
+
+# What is installed is what the lock says, byte for byte; the stamps say that it was.
+install = $(PYTHON_BIN)/python -m pip install -qq --require-hashes --no-deps -r $(1) \
+	&& $(PYTHON_BIN)/python -m pip install -qq --no-deps --no-index --no-build-isolation --editable .
+
+$(VENV)/.made: scripts/venv
+	@scripts/venv $(VENV)
+	@touch $@
+
+$(VENV)/.storefront: requirements/storefront.txt pyproject.toml $(VENV)/.made
+	@echo 'Installing the storefront into $(VENV): half a minute, the first time'
+	@$(call install,requirements/storefront.txt)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.made
+	@echo 'Installing everything into $(VENV): a minute, the first time'
+	@$(call install,requirements/dev.txt)
+	@touch $@ $(VENV)/.storefront
+
+# --------------------------------------------------------------------------------------------------------- to use
+
+demo: $(VENV)/.storefront  ## the storefront on 127.0.0.1:8000 and what to try; PORT= changes the port, Ctrl-C ends it
+	@cd examples/storefront && $(PYTHON_BIN)/python -m storefront.load
+	@cd examples/storefront && PORT=$(PORT) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
+
+docs: $(VENV)/.dev  ## the documentation, into site/
+	@$(PYTHON_BIN)/mkdocs build --strict --quiet
+	@$(PYTHON_BIN)/python scripts/check_site.py site
+
+bench: $(VENV)/.dev  ## the benchmarks; QUICK=1 for the short ones
+	@for file in benchmarks/[a-z]*.py; do \
+		$(PYTHON_BIN)/python -m benchmarks.$$(basename $$file .py) $(if $(QUICK),--quick) || exit 1; \
+	done
+
+# --------------------------------------------------------------------------------------------------------- to test
+
+test: check unit storefront docs  ## everything: lint, types, layers, tests with coverage, documentation
+
+check: lint types layers  ## lint, types and layers: seconds
+
+lint: $(VENV)/.dev
+	@$(PYTHON_BIN)/ruff check --quiet
+	@$(PYTHON_BIN)/ruff format --check --quiet
+
+types: $(VENV)/.dev
+	@$(PYTHON_BIN)/mypy --no-error-summary src tests scripts $(wildcard benchmarks/*.py)
+	@$(PYTHON_BIN)/mypy --no-error-summary examples/storefront
+	@$(PYTHON_BIN)/pyright --pythonpath $(PYTHON_BIN)/python
+
+layers: $(VENV)/.dev
+	@$(PYTHON_BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.dev
+	@$(PYTHON_BIN)/coverage run -m pytest --quiet
+	@$(PYTHON_BIN)/coverage report
+
+storefront: $(VENV)/.dev
+	@command -v curl >/dev/null || scripts/need curl
+	@$(PYTHON_BIN)/python -m pytest --quiet examples/storefront/tests
+
+# ------------------------------------------------------------------------------------------------------- to tidy up
+
+LOCK := $(PYTHON_BIN)/uv pip compile pyproject.toml --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --annotation-style line --custom-compile-command 'make lock'
+
+lock: $(VENV)/.dev  ## choose the newest versions of everything that is installed, and pin them
+	@$(LOCK) --all-extras --group dev --group docs --group storefront --output-file requirements/dev.txt
+	@$(LOCK) --constraints requirements/dev.txt --group storefront --output-file requirements/storefront.txt
+
+clean:  ## remove all that make made
+	rm -rf $(VENV) site dist .coverage examples/storefront/storefront.db*
+	find . -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +

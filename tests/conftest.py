@@ -1,0 +1,41 @@
+"""What every test stands on: `async def` tests run in virtual time, unless marked `realtime`."""
+
+import asyncio
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tiercel.testing import VirtualClock, VirtualLoop
+
+# Other work on the machine must not fail a test: no example is judged by how long it took.
+settings.register_profile("tiercel", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("tiercel")
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """Tell anyio's plugin how to run this test."""
+    test: pytest.Item = request.node
+    real = test.get_closest_marker("realtime")
+    return "asyncio", {"loop_factory": asyncio.SelectorEventLoop if real else VirtualLoop}
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """Read the loop of the test."""
+    return VirtualClock()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that used up its time limit: what the alarm raises may end in a task that nobody awaits."""
+    report = yield
+    own = item.get_closest_marker("timeout")
+    limit = float(own.args[0] if own else item.config.getini("timeout"))
+    if report.passed and call.duration >= limit:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} took {call.duration:.0f} s; its time limit is {limit:.0f} s"
+    return report
