@@ -1,0 +1,116 @@
+"""What the catalogue takes and gives."""
+
+from enum import StrEnum
+from typing import Annotated, Generic, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from storefront.catalogue.grades import Clarity, Color, Cut
+
+Dollars = Annotated[int, Field(ge=0, le=10_000_000)]
+Carats = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
+Stock = Annotated[int, Field(ge=0, le=1_000_000)]
+
+GradeT = TypeVar("GradeT", Cut, Color, Clarity)
+
+
+class ProductOut(BaseModel):
+    """A diamond. `depth` and `table` are percentages; `version` grows with every change."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    carat: float
+    cut: Cut
+    color: Color
+    clarity: Clarity
+    depth: float
+    table: float
+    x: float
+    y: float
+    z: float
+    price: int
+    stock: int
+    version: int
+
+
+class ProductChange(BaseModel):
+    """A new price, a new stock, or both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    price: Dollars | None = None
+    stock: Stock | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.price is None and self.stock is None:
+            raise ValueError("give a price, a stock, or both")
+        return self
+
+
+class Filters(BaseModel):
+    """Which diamonds: of any of the given grades, within the given ranges, ends included."""
+
+    cut: Annotated[list[Cut], Field(max_length=len(Cut))] = []
+    color: Annotated[list[Color], Field(max_length=len(Color))] = []
+    clarity: Annotated[list[Clarity], Field(max_length=len(Clarity))] = []
+    price_min: Dollars | None = None
+    price_max: Dollars | None = None
+    carat_min: Carats | None = None
+    carat_max: Carats | None = None
+
+
+class Order(StrEnum):
+    """By what a list is sorted."""
+
+    ID = "id"
+    PRICE = "price"
+    PRICE_DOWN = "-price"
+    CARAT = "carat"
+    CARAT_DOWN = "-carat"
+
+
+class Listing(Filters):
+    """Which page of which list."""
+
+    order: Order = Order.ID
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=200)] = None
+
+
+class Count(BaseModel, Generic[GradeT]):
+    """How many have this grade."""
+
+    value: GradeT
+    count: int
+
+
+class PriceCount(BaseModel):
+    """How many cost at least `low` and less than `high` dollars."""
+
+    low: int
+    high: int
+    count: int
+
+
+class Facets(BaseModel):
+    """How the diamonds that pass a filter divide. Grades and price ranges that have none are left out."""
+
+    total: int
+    cut: list[Count[Cut]]
+    color: list[Count[Color]]
+    clarity: list[Count[Clarity]]
+    price: list[PriceCount]
+
+
+class PriceStatistics(BaseModel):
+    """The prices of all diamonds of one cut and color, in dollars."""
+
+    cut: Cut
+    color: Color
+    count: int
+    min: int
+    max: int
+    mean: float
+    median: float

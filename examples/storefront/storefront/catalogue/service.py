@@ -1,0 +1,87 @@
+"""What the shop does with its diamonds."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storefront.catalogue import queries
+from storefront.catalogue.grades import Clarity, Color, Cut
+from storefront.catalogue.models import Product
+from storefront.catalogue.schemas import (
+    Count,
+    Facets,
+    Filters,
+    Listing,
+    Order,
+    PriceCount,
+    PriceStatistics,
+    ProductChange,
+    ProductOut,
+)
+from storefront.errors import BadCursor, NotFound
+from storefront.paging import Cursor, Page
+
+
+async def product(session: AsyncSession, product_id: int) -> ProductOut:
+    """Show one diamond, or raise `NotFound`."""
+    return _shown(await queries.product(session, product_id), product_id)
+
+
+async def change(session: AsyncSession, product_id: int, wanted: ProductChange) -> ProductOut:
+    """Change one diamond, or raise `NotFound`. It is committed when this returns."""
+    changed = _shown(await queries.change(session, product_id, wanted.model_dump(exclude_none=True)), product_id)
+    await session.commit()
+    return changed
+
+
+async def page(session: AsyncSession, listing: Listing) -> Page[ProductOut]:
+    """Show one page of a list, or raise `BadCursor`."""
+    # One more than asked for tells whether there is a next page.
+    found = await queries.listed(session, listing, listing.order, _place(listing), listing.limit + 1)
+    items = [ProductOut.model_validate(each) for each in found[: listing.limit]]
+    more = len(found) > listing.limit
+    return Page(items=items, next=_cursor(listing.order, found[listing.limit - 1]) if more else None)
+
+
+async def facets(session: AsyncSession, filters: Filters) -> Facets:
+    """Show how the diamonds that pass the filters divide."""
+    found = await queries.facets(session, filters)
+    counts: dict[str, dict[str, int]] = {"cut": {}, "color": {}, "clarity": {}, "price": {}}
+    for facet, value, count in found:
+        counts[facet][value] = count
+    return Facets(
+        total=sum(counts["cut"].values()),
+        cut=[Count(value=grade, count=counts["cut"][grade]) for grade in Cut if grade in counts["cut"]],
+        color=[Count(value=grade, count=counts["color"][grade]) for grade in Color if grade in counts["color"]],
+        clarity=[Count(value=grade, count=counts["clarity"][grade]) for grade in Clarity if grade in counts["clarity"]],
+        price=[
+            PriceCount(low=low, high=low + queries.PRICE_STEP, count=count)
+            for low, count in sorted((int(low), count) for low, count in counts["price"].items())
+        ],
+    )
+
+
+async def prices(session: AsyncSession) -> list[PriceStatistics]:
+    """Show the price statistics of each cut and color that there is."""
+    return [
+        PriceStatistics(cut=cut, color=color, count=count, min=low, max=high, mean=round(mean, 2), median=float(median))
+        for cut, color, count, low, high, mean, median in await queries.prices(session)
+    ]
+
+
+def _shown(found: Product | None, product_id: int) -> ProductOut:
+    if found is None:
+        raise NotFound(f"there is no product {product_id}")
+    return ProductOut.model_validate(found)
+
+
+def _place(listing: Listing) -> tuple[float, ...] | None:
+    if listing.cursor is None:
+        return None
+    cursor = Cursor.read(listing.cursor)
+    if cursor.order != listing.order or len(cursor.after) != len(queries.ORDERS[listing.order]):
+        raise BadCursor(f"this cursor is not of a list in the order {listing.order}: take it from the page before")
+    return cursor.after
+
+
+def _cursor(order: Order, last: Product) -> str:
+    after = tuple(getattr(last, column.key) for column in queries.ORDERS[order])
+    return Cursor(order=order, after=after).write()

@@ -1,0 +1,46 @@
+"""What can go wrong in the domain. Services raise these; `problems` tells the client.
+
+StorefrontError
+├── NotFound           there is no such thing
+├── BadCursor          a page cursor that we never gave, or gave for another order
+├── NotAuthenticated   no token, or one that is not valid
+├── MissingScope       a valid token that does not permit this
+├── InvalidGrant       wrong user name or password
+└── InvalidScope       a scope was asked for that the user does not have
+"""
+
+
+class StorefrontError(Exception):
+    """The root of all errors of the domain."""
+
+
+class NotFound(StorefrontError):  # noqa: N818 - read as "raise NotFound"
+    """There is no such thing."""
+
+
+class BadCursor(StorefrontError):  # noqa: N818 - read as "raise BadCursor"
+    """A page cursor that we never gave, or gave for another order."""
+
+
+class NotAuthenticated(StorefrontError):  # noqa: N818 - read as "raise NotAuthenticated"
+    """A token was `sent` that is not valid, or none at all."""
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("the token is not valid, or no longer" if sent else "this needs a token: see POST /token")
+        self.sent = sent
+
+
+class MissingScope(StorefrontError):  # noqa: N818 - read as "raise MissingScope"
+    """The token is valid, but does not permit this: the scopes `needed`, separated by spaces."""
+
+    def __init__(self, needed: str) -> None:
+        super().__init__(f"this needs the scope {needed}")
+        self.needed = needed
+
+
+class InvalidGrant(StorefrontError):  # noqa: N818 - the name of RFC 6749 §5.2
+    """The user name or the password is wrong."""
+
+
+class InvalidScope(StorefrontError):  # noqa: N818 - the name of RFC 6749 §5.2
+    """A scope was asked for that the user does not have."""

@@ -1,0 +1,131 @@
+"""Makes the database ready: `python -m storefront.load`.
+
+Applies the migrations, loads the catalogue, and in `dev` adds two users to try. What is there already stays as it is.
+"""
+
+import asyncio
+import csv
+import gzip
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from alembic import command
+from alembic.config import Config
+from rich.console import Console
+from rich.progress import track
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storefront.accounts.models import User
+from storefront.accounts.passwords import Passwords
+from storefront.catalogue.models import Product
+from storefront.database import Database
+from storefront.settings import Settings
+
+BATCH = 2_000
+"""Rows per statement."""
+
+DEMO_USERS = (
+    {"name": "alice", "full_name": "Alice", "password": "wonderland", "scopes": "products:write"},
+    {"name": "bob", "full_name": "Bob", "password": "christmas", "scopes": ""},
+)
+"""For `dev` only: everybody can read these passwords."""
+
+
+class Loaded(NamedTuple):
+    """How many rows were added, and how many there are now."""
+
+    products_added: int
+    users_added: int
+    products: int
+
+
+def main() -> None:
+    """Make the database of the environment's settings ready, and say what was done."""
+    console = Console()
+    settings = Settings()
+    began = perf_counter()
+    loaded = load(settings, console)
+    seconds = perf_counter() - began
+    console.print(
+        f"added {loaded.products_added:,} products and {loaded.users_added} users in {seconds:.1f} s;"
+        f" the catalogue has {loaded.products:,} products",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def load(settings: Settings, console: Console) -> Loaded:
+    """Apply the migrations, then add what is missing, in one transaction: all of it or nothing."""
+    command.upgrade(alembic_config(settings), "head")
+    return asyncio.run(_add(settings, console))
+
+
+def alembic_config(settings: Settings) -> Config:
+    """Make Alembic's configuration for these settings, without a file."""
+    config = Config(attributes={"settings": settings})
+    config.set_main_option("script_location", "storefront:migrations")
+    return config
+
+
+async def _add(settings: Settings, console: Console) -> Loaded:
+    database = Database(settings.database_url)
+    try:
+        async with database.engine.begin() as connection:
+            products_added = await _add_products(connection, settings.catalogue, console)
+            users_added = await _add_demo_users(connection) if settings.environment == "dev" else 0
+            # The planner chooses its indexes by these counts.
+            await connection.execute(text("ANALYZE"))
+            products = await connection.scalar(select(func.count()).select_from(Product))
+    finally:
+        await database.close()
+    return Loaded(products_added, users_added, products or 0)
+
+
+async def _add_products(connection: AsyncConnection, catalogue: Path, console: Console) -> int:
+    present = set(await connection.scalars(select(Product.id)))
+    missing = [row for row in rows(catalogue) if row["id"] not in present]
+    starts = range(0, len(missing), BATCH)
+    for start in track(starts, "loading diamonds", console=console, disable=not console.is_terminal):
+        await connection.execute(insert(Product), missing[start : start + BATCH])
+    return len(missing)
+
+
+async def _add_demo_users(connection: AsyncConnection) -> int:
+    present = set(await connection.scalars(select(User.name)))
+    passwords = Passwords()
+    missing = [
+        {
+            "name": user["name"],
+            "full_name": user["full_name"],
+            "password_hash": passwords.hashed(user["password"]),
+            "scopes": user["scopes"],
+        }
+        for user in DEMO_USERS
+        if user["name"] not in present
+    ]
+    if missing:
+        await connection.execute(insert(User), missing)
+    return len(missing)
+
+
+def rows(catalogue: Path) -> Iterator[Mapping[str, object]]:
+    """Read the data set. It knows no stock: each stone is one of a kind, so there is one."""
+    with gzip.open(catalogue, "rt", encoding="ascii", newline="") as lines:
+        for row in csv.DictReader(lines):
+            yield {
+                "id": int(row["id"]),
+                "cut": row["cut"],
+                "color": row["color"],
+                "clarity": row["clarity"],
+                "price": int(row["price"]),
+                **{name: float(row[name]) for name in ("carat", "depth", "table", "x", "y", "z")},
+                "stock": 1,
+                "version": 1,
+            }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Errors as the client sees them: problem details, RFC 9457."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from storefront.errors import (
+    BadCursor,
+    InvalidGrant,
+    InvalidScope,
+    MissingScope,
+    NotAuthenticated,
+    NotFound,
+    StorefrontError,
+)
+
+
+class Problem(JSONResponse):
+    """A response of type `application/problem+json`; `more` are extension members, RFC 9457 §3.2.
+
+    The title is the phrase of the status, as the type `about:blank` asks for.
+    """
+
+    media_type = "application/problem+json"
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        title = HTTPStatus(status).phrase
+        super().__init__({"title": title, "status": status, "detail": detail, **(more or {})}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error with a problem."""
+    app.add_exception_handler(StorefrontError, _of_the_domain)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+async def _of_the_domain(_request: Request, error: Exception) -> Problem:
+    detail = str(error)
+    match error:
+        case NotFound():
+            return Problem(404, detail)
+        case BadCursor():
+            return Problem(400, detail)
+        case NotAuthenticated(sent=sent):
+            # RFC 6750 §3.1: who sent no token is not told of an error.
+            challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
+            return Problem(401, detail, headers={"WWW-Authenticate": challenge})
+        case MissingScope(needed=needed):
+            challenge = f'Bearer error="insufficient_scope", scope="{needed}"'
+            return Problem(403, detail, headers={"WWW-Authenticate": challenge})
+        case InvalidGrant():
+            return _of_the_token_endpoint("invalid_grant", detail)
+        case InvalidScope():
+            return _of_the_token_endpoint("invalid_scope", detail)
+        case _:
+            raise error
+
+
+def _of_the_token_endpoint(code: str, detail: str) -> Problem:
+    # The member `error` is what an OAuth client looks for, RFC 6749 §5.2.
+    return Problem(400, detail, headers={"Cache-Control": "no-store"}, more={"error": code})
+
+
+async def _of_validation(_request: Request, error: Exception) -> Problem:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # Without `input`: it may be a password.
+    errors = [{"loc": found["loc"], "msg": found["msg"], "type": found["type"]} for found in error.errors()]
+    return Problem(422, "the request does not fit: see errors", more={"errors": errors})
+
+
+async def _of_the_framework(_request: Request, error: Exception) -> Problem:
+    if not isinstance(error, HTTPException):
+        raise error
+    return Problem(error.status_code, error.detail, headers=error.headers)
+
+
+async def _unforeseen(_request: Request, _error: Exception) -> Problem:
+    return Problem(500, "something went wrong on our side; it has been logged")

@@ -1,0 +1,43 @@
+"""What an installation may change, read from `STOREFRONT_*` variables and `.env`."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from annotated_types import Gt
+from pydantic import SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEVELOPMENT_SECRET = "storefront-development-secret-known-to-everyone"  # noqa: S105 - refused outside dev
+SHORTEST_SECRET = 32
+"""Bytes: a key for HS256 is at least as long as its hash, RFC 7518 §3.2."""
+
+CATALOGUE = Path(__file__).parents[1] / "data" / "diamonds.csv.gz"
+
+
+class Settings(BaseSettings):
+    """The settings of one application. Outside `dev` the secret has to be your own."""
+
+    # The values are not shown in errors: one of them is the secret.
+    model_config = SettingsConfigDict(
+        env_prefix="STOREFRONT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["dev", "production"] = "dev"
+    database_url: str = "sqlite+aiosqlite:///storefront.db"
+    cache_url: str = "memory://"
+    secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
+    token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=30)
+    catalogue: Path = CATALOGUE
+
+    @model_validator(mode="after")
+    def _has_a_secret(self) -> Self:
+        secret = self.secret.get_secret_value()
+        if self.environment != "dev" and secret == DEVELOPMENT_SECRET:
+            problem = "is the one that everybody knows"
+        elif len(secret.encode()) < SHORTEST_SECRET:
+            problem = f"is shorter than {SHORTEST_SECRET} bytes"
+        else:
+            return self
+        command = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        raise ValueError(f"STOREFRONT_SECRET {problem}: set it to what `{command}` prints")

@@ -1,0 +1,157 @@
+"""The real application over the whole catalogue, which is loaded once: each test has a copy, and an app of its own."""
+
+import asyncio
+import csv
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from rich.console import Console
+from sqlalchemy import event
+
+from storefront.load import load
+from storefront.main import create_app
+from storefront.settings import CATALOGUE, Settings
+
+# Other work on the machine must not fail a test: no example is judged by how long it took.
+hypothesis_settings.register_profile(
+    "storefront", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("storefront")
+
+STOREFRONT = Path(__file__).parents[1]
+
+
+def sqlite(file: Path) -> Settings:
+    return Settings(database_url=f"sqlite+aiosqlite:///{file}", environment="dev")
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Real time: the database answers from threads."""
+    return "asyncio", {}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer's own environment says is not under test."""
+    for name in [name for name in os.environ if name.startswith(("STOREFRONT_", "TIERCEL_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Path]:
+    """A database with the whole catalogue: copy it, leave it as it is."""
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "storefront.db"
+        load(sqlite(file), Console(quiet=True))
+        yield file
+
+
+@pytest.fixture
+def settings(loaded: Path) -> Iterator[Settings]:
+    with TemporaryDirectory() as directory:
+        yield sqlite(Path(shutil.copy(loaded, directory)))
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    app = create_app(settings)
+    async with lifespan(app):
+        yield app
+
+
+@pytest.fixture
+async def shop(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    """A client of the application."""
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        yield client
+
+
+@pytest.fixture
+def statements(app: FastAPI) -> list[str]:
+    """Grow by each SQL statement that the application runs."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        seen.append(statement)
+
+    event.listen(app.state.database.engine.sync_engine, "before_cursor_execute", note)
+    return seen
+
+
+async def bearer(shop: AsyncClient, username: str, password: str) -> dict[str, str]:
+    answer = await shop.post("/token", data={"username": username, "password": password})
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+@pytest.fixture
+async def alice(shop: AsyncClient) -> dict[str, str]:
+    """The headers of a user who may write."""
+    return await bearer(shop, "alice", "wonderland")
+
+
+@pytest.fixture
+async def bob(shop: AsyncClient) -> dict[str, str]:
+    """The headers of a user who may not."""
+    return await bearer(shop, "bob", "christmas")
+
+
+@pytest.fixture(scope="session")
+def diamonds() -> list[dict[str, Any]]:
+    """The data set, read without the help of what is under test."""
+    with gzip.open(CATALOGUE, "rt", encoding="ascii") as lines:
+        words = {"cut", "color", "clarity"}
+        return [
+            {name: text if name in words else float(text) for name, text in row.items()}
+            for row in csv.DictReader(lines)
+        ]
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[str]:
+    """The URL of a uvicorn that was started as the README says, and that has to end cleanly by Ctrl-C."""
+    command = [sys.executable, "-m", "uvicorn", "storefront.main:create_app", "--factory", "--port", "0"]
+    paths = os.pathsep.join([str(STOREFRONT), *(path for path in sys.path if path)])
+    environment = os.environ | {"STOREFRONT_DATABASE_URL": settings.database_url, "PYTHONPATH": paths}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if "running on" in line:
+                break
+        try:
+            assert "running on" in said[-1], "".join(said)
+            yield said[-1].split()[4]
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+    assert "Finished server process" in rest
+    assert "Traceback" not in rest
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    """Start and end an application as a server does: by the messages of ASGI."""
+    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    answers: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, told.get, answers.put))
+    await told.put({"type": "lifespan.startup"})
+    assert await answers.get() == {"type": "lifespan.startup.complete"}
+    yield
+    await told.put({"type": "lifespan.shutdown"})
+    await running

@@ -1,0 +1,149 @@
+"""What the README says about setting up and running."""
+
+import gzip
+import importlib
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from alembic import command
+from fastapi import APIRouter, FastAPI
+from pydantic import ValidationError
+from rich.console import Console
+from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storefront import demo
+from storefront.load import alembic_config, load
+from storefront.settings import CATALOGUE, Settings
+from tiercel import Cache
+
+QUIET = Console(quiet=True)
+OWN_SECRET = "x7" * 16
+
+
+@pytest.fixture
+def empty() -> Iterator[Settings]:
+    """No database yet, and a catalogue of three."""
+    with TemporaryDirectory() as directory:
+        catalogue = Path(directory) / "three.csv.gz"
+        with gzip.open(CATALOGUE, "rb") as diamonds, gzip.open(catalogue, "wb") as three:
+            three.writelines(next(diamonds) for _ in range(4))
+        yield Settings(database_url=f"sqlite+aiosqlite:///{directory}/new.db", catalogue=catalogue)
+
+
+def ask(settings: Settings, statement: str) -> list[tuple[object, ...]]:
+    file = str(make_url(settings.database_url).database)
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_loading_again_changes_nothing(settings: Settings) -> None:
+    ask(settings, "UPDATE products SET price = 1, version = 2 WHERE id = 7")
+    assert load(settings, QUIET) == (0, 0, 53_940)
+    assert ask(settings, "SELECT price, version FROM products WHERE id = 7") == [(1, 2)]
+
+
+def test_loading_again_adds_what_is_missing(settings: Settings) -> None:
+    ask(settings, "DELETE FROM products WHERE id % 3 = 0")
+    ask(settings, "DELETE FROM users WHERE name = 'bob'")
+    assert load(settings, QUIET) == (17_980, 1, 53_940)
+
+
+def test_loading_shows_its_progress_on_a_terminal_only(empty: Settings) -> None:
+    terminal, pipe = StringIO(), StringIO()
+    load(empty, Console(file=terminal, force_terminal=True))
+    ask(empty, "DELETE FROM products")
+    load(empty, Console(file=pipe))
+    assert "loading diamonds" in terminal.getvalue()
+    assert pipe.getvalue() == ""
+
+
+def test_the_users_with_known_passwords_exist_in_dev_only(empty: Settings) -> None:
+    production = empty.model_copy(update={"environment": "production"})
+    assert load(production, QUIET) == (3, 0, 3)
+    assert load(empty, QUIET) == (0, 2, 3)
+
+
+def test_migrations_go_up_and_down_and_up_again(empty: Settings) -> None:
+    config = alembic_config(empty)
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
+    command.upgrade(config, "head")
+    assert ask(empty, tables) == [("alembic_version",), ("products",), ("users",)]
+    command.downgrade(config, "base")
+    assert ask(empty, tables) == [("alembic_version",)]
+    command.upgrade(config, "head")
+    assert ask(empty, tables) == [("alembic_version",), ("products",), ("users",)]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty: Settings) -> None:
+    ask(empty, "CREATE TABLE users (id INTEGER PRIMARY KEY)")  # in the way of what the migration makes last
+    with pytest.raises(OperationalError, match="users already exists"):
+        command.upgrade(alembic_config(empty), "head")
+    assert ask(empty, "SELECT name FROM sqlite_master WHERE type = 'table'") == [("users",)]
+
+
+def test_the_migrations_make_the_tables_that_the_models_describe(empty: Settings) -> None:
+    config = alembic_config(empty)
+    command.upgrade(config, "head")
+    command.check(config)
+
+
+def test_the_database_keeps_a_write_ahead_log(settings: Settings) -> None:
+    assert ask(settings, "PRAGMA journal_mode") == [("wal",)]
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        ({}, True),
+        ({"environment": "production"}, False),
+        ({"environment": "production", "secret": "short"}, False),
+        ({"environment": "production", "secret": OWN_SECRET}, True),
+        ({"secret": "short"}, False),
+    ],
+)
+def test_outside_dev_the_known_secret_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], *, fits: bool
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"STOREFRONT_{name.upper()}", value)
+    if fits:
+        assert Settings().secret.get_secret_value() == given.get("secret", Settings().secret.get_secret_value())
+        return
+    with pytest.raises(ValidationError, match=r"STOREFRONT_SECRET is .*: set it to what") as refused:
+        Settings()
+    assert "short'" not in str(refused.value)
+
+
+def test_importing_the_application_creates_nothing() -> None:
+    importlib.import_module("storefront.main")
+    modules = [module for name, module in sys.modules.items() if name.startswith("storefront")]
+    made = [
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, FastAPI | APIRouter | AsyncEngine | Cache | Settings)
+    ]
+    assert len(modules) > 10
+    assert made == []
+
+
+def test_the_five_lines_of_the_demo_show_what_they_say(server: str) -> None:
+    product, campaign, statistics, login, change = (line.replace("URL", server) for _, line in demo.LINES)
+    typed = (product, product, campaign, statistics, statistics, login, login.splitlines()[1], change, product)
+    with TemporaryDirectory() as directory:
+        script = "\nprintf '\\0'\n".join(typed).replace("/tmp", directory)  # noqa: S108 - leaves nothing behind
+        done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=40)  # noqa: S603, S607 - curl
+    seen = done.stdout.split("\0")
+    assert [each.split()[1] for each in seen] == ["200", "200", "200", "200", "304", "200", "200", "200", "200"]
+    assert ["tiercel; hit" in each for each in seen] == [False, True, True, False, True, False, True, False, False]
+    assert all("cache-control: private" in each.lower() for each in seen[5:7])
+    assert all('"price":330,"stock":1,"version":2' in each for each in seen[7:])
