@@ -1,0 +1,60 @@
+"""The one owner of tasks that outlive the request that started them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from tiercel._core.events import Event, Failed
+
+GRACE = 5.0
+"""Seconds that an application gets at shutdown for what it still does after a response."""
+
+Work = Coroutine[object, object, None]
+
+
+class Background:
+    """Keeps detached tasks alive, reports what they raise, ends them at shutdown."""
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._owed: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Work, *, where: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=f"tiercel {where}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def owe(self, task: asyncio.Task[None]) -> None:
+        """Its response is complete; what it does now is the application's own work, which gets its time."""
+        if task in self._tasks:
+            self._owed.add(task)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def aclose(self) -> None:
+        """End every task of the running loop and wait until each has ended."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop and task is not asyncio.current_task()]
+        owed = [task for task in tasks if task in self._owed]
+        for task in tasks:
+            if task not in self._owed:
+                task.cancel()
+        if owed:
+            _, late = await asyncio.wait(owed, timeout=GRACE)
+            for task in late:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._owed.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._tell(Failed(where=task.get_name(), error=error))
+            # No caller is left to hear of it: the loop's handler logs it, as it does for any lost exception.
+            context = {"message": f"{task.get_name()}: {error!r}", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)

@@ -1,0 +1,169 @@
+"""What all requests of a cache share: the log, the tiers, the running fills, the counts."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tiercel._core import keys
+from tiercel._core.entry import Entry, Request
+from tiercel._core.events import Answered, Event, Invalidated
+from tiercel._engine.background import Background
+from tiercel._engine.chunks import Room
+from tiercel._engine.flights import Flight, Phase
+from tiercel._engine.stamps import Stamps, Verdict
+from tiercel._engine.tiers import VARIANTS, Tiers, key_tag
+from tiercel.spi import Clock, Observer
+
+AFLOAT_SHARE = 4
+"""Bodies that are still growing may take 1/4 of the bound, beside what is stored."""
+
+_log = logging.getLogger("tiercel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long, and how spread, things may be. Seconds and shares."""
+
+    soft: float | None
+    """A fill that takes longer is not waited for where a stale response may be served instead."""
+    hard: float | None
+    """A fill whose head takes longer is given up; so is one whose body nobody has waited for, for so long."""
+    jitter: float
+    """The share of a declared lifetime that is taken off at random: what came together is not to fall due together."""
+    pass_for: float = 2.0
+    """After an answer that could not be stored nobody waits for another's fill under that key for so long."""
+
+
+class Counts:
+    """What happened so far. Plain integers: a hit pays for one addition.
+
+    Each answer is one of hits, stale, collapsed and bypassed, or was filled for. Each fill ends as stored, discarded or
+    failed, or on what was stored before.
+    """
+
+    __slots__ = ("bypassed", "collapsed", "discarded", "failed", "fills", "hits", "invalidations", "stale", "stored")
+
+    def __init__(self) -> None:
+        self.hits = self.stale = self.fills = self.collapsed = self.bypassed = 0
+        self.stored = self.discarded = self.failed = self.invalidations = 0
+
+
+class Engine:
+    """Shared state and the few operations that keep it consistent. Which happens when is `exchange`'s business."""
+
+    def __init__(
+        self,
+        *,
+        bound: int,
+        clock: Clock,
+        limits: Limits,
+        random: Callable[[], float],
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        self.clock = clock
+        self.limits = limits
+        self.random = random
+        self.observers = observers
+        self.stamps = Stamps()
+        self.tiers = Tiers(bound, self.stamps)
+        self.room = Room(bound // AFLOAT_SHARE)
+        self.background = Background(self.tell)
+        self.counts = Counts()
+        self._flights: dict[bytes, list[Flight]] = {}
+
+    def tell(self, event: Event) -> None:
+        for observer in self.observers:
+            try:
+                observer.on_event(event)
+            except Exception:  # noqa: BLE001 - of the user's; the request is answered all the same
+                _log.exception("%r raised when it was told of %r", observer, event)
+
+    def answered(self, label: str, result: str, detail: str = "", seconds: float = 0.0) -> None:
+        self.tell(Answered(key=label, result=result, detail=detail, seconds=seconds))
+
+    def draw(self) -> float:
+        """A number in (0, 1], for decisions that want to be spread."""
+        return 1.0 - self.random()
+
+    # -- invalidation ------------------------------------------------------------------------------------------------
+
+    def invalidate(self, tags: Iterable[str], *, soft: bool = False) -> int:
+        """Cut the tags; when this returns, nothing produced before can be read."""
+        named = tuple(tags)
+        cut = self.stamps.cut(named, soft=soft)
+        self.counts.invalidations += 1
+        if self.observers:
+            self.tell(Invalidated(id=cut, tags=named, soft=soft))
+        return cut
+
+    def clear(self) -> int:
+        """Cut everything, and give the bytes back."""
+        cut = self.stamps.clear()
+        self.tiers.clear()
+        self.counts.invalidations += 1
+        if self.observers:
+            self.tell(Invalidated(id=cut, tags=("*",), soft=False))
+        return cut
+
+    # -- running fills -----------------------------------------------------------------------------------------------
+
+    def board(self, lane: bytes, request: Request, stored: tuple[Entry, ...], names: frozenset[bytes]) -> Flight | None:
+        """A running fill whose answer is, or may turn out to be, the answer to this request, too.
+
+        What is declared (`names`) or known to select under the key keeps apart those who would wait in vain for each
+        other's variants.
+        """
+        flights = self._flights.get(lane)
+        if not flights:
+            return None
+        names = names.union([name for entry in _known(stored, flights) for name, _ in entry.selecting])
+        selecting = keys.selecting(names, request.headers)
+        loop = asyncio.get_running_loop()
+        for flight in flights:
+            if (
+                flight.loop is loop
+                and _may_answer(flight, request)
+                and flight.selecting(names) == selecting
+                and self.valid(flight)
+            ):
+                return flight
+        return None
+
+    def valid(self, flight: Flight) -> bool:
+        """Whether no invalidation that could hit it has come between the start of the fill and now."""
+        if flight.born == self.stamps.position:
+            return True
+        if flight.tags is None:
+            if not flight.by_uri:
+                return False
+            request = flight.request
+            flight.tags = (keys.uri_tag(request.scheme, request.authority, request.target),)
+        return self.stamps.verdict((*flight.tags, key_tag(flight.key)), flight.born) is Verdict.USABLE
+
+    def launch(self, flight: Flight) -> None:
+        """Let others board; but of more variants than can be kept, each is on its own."""
+        flights = self._flights.setdefault(flight.lane, [])
+        if len(flights) >= VARIANTS:
+            flights[:] = [flying for flying in flights if self.valid(flying)]
+        if len(flights) < VARIANTS:
+            flights.append(flight)
+
+    def retire(self, flight: Flight) -> None:
+        """No later caller may board."""
+        flights = self._flights.get(flight.lane)
+        if flights is not None and flight in flights:
+            flights.remove(flight)
+            if not flights:
+                del self._flights[flight.lane]
+
+
+def _known(stored: tuple[Entry, ...], flights: list[Flight]) -> list[Entry]:
+    return [*stored, *[flight.entry for flight in flights if flight.entry is not None]]
+
+
+def _may_answer(flight: Flight, request: Request) -> bool:
+    """A GET answers a HEAD, not the other way round; one that is not for everyone answers nobody else."""
+    if flight.phase not in {Phase.ASKING, Phase.GROWING}:
+        return False
+    return flight.request.method == request.method or (flight.request.method == "GET" and request.method == "HEAD")

@@ -1,0 +1,308 @@
+"""The pipeline: what happens to a request, in order. The only file that knows the order.
+
+    look up → decide → serve │ serve stale, refresh behind │ pass by │ refuse │ fill, or join a fill → reply
+
+Between two awaits only pure functions decide; what is shared (`Engine`) is consistent at each await.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Protocol, assert_never
+
+from tiercel._core import keys, rfc9111
+from tiercel._core.entry import Entry
+from tiercel._core.freshness import seconds_until_stale, usable_stale
+from tiercel._core.status import CacheStatus
+from tiercel._engine.call import Call
+from tiercel._engine.fills import Fill, TimeLimitError
+from tiercel._engine.flights import Flight, Message, Phase, Reader
+from tiercel._engine.replies import send_growing, send_refusal, send_stored
+from tiercel._engine.runs import run
+
+SLOW = "soft-time-limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """Answer from a complete stored response."""
+
+    entry: Entry
+    stale: bool = False
+    status: CacheStatus | None = None
+    """What the client is told, where that is not all there is to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ride:
+    """Answer from a running fill."""
+
+    flight: Flight
+    fill: rfc9111.Fill
+    reader: Reader
+    collapsed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """Not for the cache: the application answers, and nothing is kept."""
+
+    reason: str
+    fwd: str = "bypass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The client wants no work done for it, and nothing is stored: 504."""
+
+
+Answer = Hit | Ride | Pass | Refused
+
+
+class TakeOff(Protocol):
+    """Starts a fill: for all who ask for the key, or `alone`; with a caller, or `behind` the reply."""
+
+    def __call__(self, plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight: ...
+
+
+async def exchange(call: Call, key: bytes) -> None:
+    """Answer a request in front of the application."""
+
+    def take_off(plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight:
+        fill = Fill(call, key=key, caller=not behind)
+        flight = fill.take_off(plan, key, alone=alone)
+        run(fill, plan, where="refresh" if behind else "fill")
+        return flight
+
+    await reply(call, await seek(call, key, take_off))
+
+
+# -- finding the answer ----------------------------------------------------------------------------------------------
+
+
+async def seek(call: Call, key: bytes, take_off: TakeOff) -> Answer:
+    """Find the answer to a request: stored, on its way, or to be asked for."""
+    if call.shadow:
+        return _foreseen(call, key, take_off)
+    tried: list[Flight] = []
+    while True:
+        answer = await _look(call, key, take_off, tried)
+        if answer is not None:
+            return answer
+
+
+async def _look(call: Call, key: bytes, take_off: TakeOff, tried: list[Flight]) -> Answer | None:
+    """One look; None where what was waited for turned out not to be for this request, and it takes another."""
+    engine = call.engine
+    shelf = engine.tiers.shelf(key)
+    stored = shelf.entries if shelf else ()
+    decision = rfc9111.on_request(call.request, stored, engine.clock.time(), call.rules, draw=engine.draw())
+    match decision:
+        case rfc9111.Serve(entry=entry, refresh=refresh):
+            if refresh:
+                _renew(call, key, take_off, entry)
+            return Hit(entry=entry)
+        case rfc9111.ServeStale(entry=entry):
+            _renew(call, key, take_off, entry)
+            return Hit(entry=entry, stale=True)
+        case rfc9111.Bypass(reason=reason, fwd=fwd):
+            return Pass(reason=reason, fwd=fwd)
+        case rfc9111.Refuse():
+            return Refused()
+        case rfc9111.Fill() as fill:
+            alone = _alone(call, key, fill)
+            flight = None if alone else engine.board(call.lane(key), call.request, stored, call.selecting)
+            if flight is not None and flight not in tried:
+                tried.append(flight)
+                return await _join(call, fill, flight)
+            flight = take_off(fill, alone=alone or flight is not None)
+            return Ride(flight=flight, fill=fill, reader=flight.board(call.request, own=True), collapsed=False)
+        case _:
+            assert_never(decision)
+
+
+def _renew(call: Call, key: bytes, take_off: TakeOff, entry: Entry) -> None:
+    """Ask for a newer one behind the reply, unless somebody does so already."""
+    if call.engine.board(call.lane(key), call.request, (entry,), call.selecting) is None:
+        take_off(rfc9111.Fill(fwd="stale", entry=entry), behind=True)
+
+
+def _alone(call: Call, key: bytes, fill: rfc9111.Fill) -> bool:
+    """Whether another's fill is of no use: it asks for a part, wants a new answer, or none could be kept lately."""
+    if call.keeps_range or fill.fwd == "request" or fill.detail.startswith("request-"):
+        return True
+    shelf = call.engine.tiers.shelf(call.lane(key))
+    return shelf is not None and call.engine.clock.time() < shelf.pass_until
+
+
+async def _join(call: Call, fill: rfc9111.Fill, flight: Flight) -> Answer | None:
+    """Wait for what somebody is asking for already. None where that turns out not to be for this request."""
+    joined = call.engine.stamps.position
+    reader = flight.board(call.request)
+    answer: Answer | None = None
+    try:
+        if (stale := await _waited(call, flight, fill)) is not None:
+            status = CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW)
+            return Hit(entry=stale, stale=True, status=status)
+        if _fits(call, flight, joined):
+            answer = Ride(flight=flight, fill=fill, reader=reader, collapsed=True)
+        return answer
+    finally:
+        if answer is None:
+            reader.leave()
+
+
+async def _waited(call: Call, flight: Flight, fill: rfc9111.Fill) -> Entry | None:
+    """Wait for the head of a fill; or a stale response that may and should be served rather than wait longer."""
+    engine, entry = call.engine, fill.entry
+    if entry is not None and not await flight.settled(engine.limits.soft):
+        window = entry.stale_if_error
+        stale = window > 0 and usable_stale(entry, engine.clock.time(), window)
+        if stale and engine.tiers.usable(flight.key, entry):
+            return entry
+    await flight.settled()
+    return None
+
+
+def _fits(call: Call, flight: Flight, joined: int) -> bool:
+    """Whether the answer of somebody else's fill answers this request, too.
+
+    What it is tagged with is known only now. If it is hit by an invalidation that came before this request, it is too
+    old.
+    """
+    if flight.phase is Phase.FAILED:
+        return True  # an application in trouble is not asked again by everyone who waited
+    if flight.entry is None or flight.phase is Phase.PASSING:
+        return False
+    if flight.fallback:
+        return keys.select((flight.entry,), call.request) is not None
+    if joined > flight.born and not call.engine.valid(flight):
+        return False
+    decision = rfc9111.on_request(call.request, (flight.entry,), call.engine.clock.time(), call.rules)
+    return isinstance(decision, rfc9111.Serve | rfc9111.ServeStale)
+
+
+def _foreseen(call: Call, key: bytes, take_off: TakeOff) -> Pass:
+    """What would be done, were the application not to answer in any case; its answer is stored for the next time."""
+    shelf = call.engine.tiers.shelf(key)
+    match rfc9111.on_request(call.request, shelf.entries if shelf else (), call.engine.clock.time(), call.rules):
+        case rfc9111.Serve():
+            would = "shadow-hit"
+        case rfc9111.ServeStale():
+            would = "shadow-stale"
+        case _:
+            would = "shadow-miss"
+    take_off(rfc9111.Fill(fwd="request", entry=None, detail=would), alone=True, behind=True)
+    return Pass(reason=would)
+
+
+# -- sending it ------------------------------------------------------------------------------------------------------
+
+
+async def reply(call: Call, answer: Answer) -> None:
+    """Send the answer, and count it."""
+    match answer:
+        case Hit():
+            await _serve(call, answer)
+        case Ride(reader=reader):
+            try:
+                await _ride(call, answer)
+            finally:
+                reader.leave()
+        case Pass(reason=reason, fwd=fwd):
+            _count(call, "bypass", reason)
+            await pass_by(call, CacheStatus(fwd=fwd, detail=None if reason == fwd else reason))
+        case Refused():
+            _count(call, "refused", "only-if-cached")
+            await send_refusal(call, CacheStatus(detail="only-if-cached"))
+        case _:
+            assert_never(answer)
+
+
+async def pass_by(call: Call, status: CacheStatus) -> None:
+    """Let the application answer, and only say why."""
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            call.visitor.answered(message["status"])
+            message = call.marked(message, status)
+        await call.send(message)
+
+    try:
+        await call.app(call.scope, call.receive, send)
+    finally:
+        call.visitor.ended()
+
+
+async def relayed(call: Call, flight: Flight, result: str) -> None:
+    """Wait while the fill hands everything that the application says to its caller."""
+    _count(call, result, flight.reason)
+    try:
+        await flight.finished()
+    except asyncio.CancelledError:
+        flight.abandon()
+        raise
+
+
+async def _serve(call: Call, hit: Hit) -> None:
+    ttl = int(seconds_until_stale(hit.entry, call.engine.clock.time()))
+    status = hit.status or CacheStatus(hit=True, ttl=ttl)
+    _count(call, "stale" if hit.stale else "hit", status.detail or "")
+    await send_stored(call, hit.entry, status)
+
+
+async def _ride(call: Call, ride: Ride) -> None:
+    """Send the answer of a fill as it comes."""
+    flight, plan, collapsed = ride.flight, ride.fill, ride.collapsed
+    status = CacheStatus(fwd=plan.fwd, collapsed=collapsed, detail=plan.detail or None)
+    if (stale := await _waited(call, flight, plan)) is not None:
+        ride.reader.leave()  # before a byte goes out: what the application says from now on is not for this client
+        await _serve(call, Hit(entry=stale, stale=True, status=replace(status, detail=SLOW)))
+        return
+    match flight.phase:
+        case Phase.LANDED if flight.entry is not None:
+            await _send_landed(call, flight, flight.entry, status)
+        case Phase.GROWING | Phase.ENDED if flight.entry is not None:
+            stored, detail = not (collapsed or flight.reason), flight.reason or status.detail
+            _count(call, "collapsed" if collapsed else "miss", detail or "")
+            await send_growing(call, ride.reader, flight.entry, replace(status, stored=stored, detail=detail))
+        case Phase.FAILED if isinstance(flight.error, TimeLimitError):
+            _count(call, "refused", "time-limit")
+            await send_refusal(call, replace(status, detail="time-limit"))
+        case Phase.FAILED:
+            _count(call, "collapsed" if collapsed else "miss", "failed")
+            flight.check()
+        case _:
+            await relayed(call, flight, "miss")
+
+
+async def _send_landed(call: Call, flight: Flight, entry: Entry, status: CacheStatus) -> None:
+    forwarded = None if flight.status == entry.status else flight.status
+    if flight.fallback:
+        status = replace(status, fwd_status=forwarded, detail="stale-if-error")
+        await _serve(call, Hit(entry=entry, stale=True, status=status))
+        return
+    _count(call, "collapsed" if status.collapsed else "miss", flight.reason or status.detail or "")
+    status = replace(
+        status,
+        fwd_status=forwarded,
+        stored=flight.stored and not status.collapsed,
+        detail=flight.reason or status.detail,
+    )
+    await send_stored(call, entry, status, passed_on=flight.passed_on, first=True)
+
+
+def _count(call: Call, result: str, detail: str = "") -> None:
+    engine, counts = call.engine, call.engine.counts
+    match result:
+        case "hit":
+            counts.hits += 1
+        case "stale":
+            counts.stale += 1
+        case "collapsed":
+            counts.collapsed += 1
+        case "bypass":
+            counts.bypassed += 1
+        case _:
+            pass  # a miss is counted as the fill that it caused
+    if engine.observers:
+        engine.answered(call.route.label, result, detail, engine.clock.monotonic() - call.since)

@@ -1,0 +1,97 @@
+"""What is added to an answer before it is stored: tags, an entity tag, what selects it, what the outside is told."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from tiercel._core import keys, present, rfc9111
+from tiercel._core.entry import Entry, Head, Header, Headers, Request
+from tiercel._core.plan import RouteRules
+from tiercel._engine.observed import Watch
+
+OK = 200
+IDENTIFYING = frozenset({b"authorization", b"cookie"})
+"""Request fields whose reading makes a response private."""
+
+
+class Dress(NamedTuple):
+    """What is put around a response."""
+
+    headers: Headers
+    tags: tuple[str, ...]
+
+
+def observed(asked: rfc9111.Asked, watch: Watch | None) -> rfc9111.Asked | None:
+    """With the request fields that the application was seen to look up; None where that cannot be known."""
+    if watch is None:
+        return asked
+    return None if watch.blind else replace(asked, observed=asked.observed | watch.observed())
+
+
+def narrowed(entry: Entry, asked: rfc9111.Asked | None, request: Request) -> Entry:
+    """Selected by what was seen since its head went out, too."""
+    if asked is None:
+        return entry
+    known = frozenset([name for name, _ in entry.selecting])
+    names = known | (asked.observed - asked.keyed - keys.NEVER_SELECTING)
+    return entry if names == known else replace(entry, selecting=keys.selecting(names, request.headers))
+
+
+def dressed(entry: Entry, route: RouteRules, request: Request, own: tuple[str, ...]) -> Dress:
+    """The fields with which the response leaves us, and everything that an invalidation can name."""
+    names = [name for name, _ in entry.selecting]
+    if not (route.declared or names):
+        return Dress(entry.headers, entry.tags)
+    head = worn(Head(status=entry.status, headers=entry.headers), route, own, names)
+    groups = rfc9111.group_tags(request, head.headers) if route.declared else ()
+    return Dress(head.headers, tuple(dict.fromkeys((*own, *entry.tags, *groups))))
+
+
+def worn(
+    head: Head, route: RouteRules, own: tuple[str, ...] = (), names: Iterable[bytes] = (), *, private: bool = False
+) -> Head:
+    """A head with what clients and CDNs are told of a route."""
+    names = tuple(names)
+    # Not every cache outside us heeds Vary, and what depends on these may be one user's.
+    guarded = route.private or private or not IDENTIFYING.isdisjoint(names)
+    return present.dress(head, route.policy, declared=route.declared, guarded=guarded, tags=own, selecting_names=names)
+
+
+def tagged(entry: Entry, headers: Headers, seed: bytes) -> Headers:
+    """With a strong entity tag, unless the application gave one or the response is no whole representation.
+
+    A HEAD gets none: the tag would be of other bytes than that of the GET.
+    """
+    if entry.status != OK or entry.method == "HEAD" or any(name == b"etag" for name, _ in headers):
+        return headers
+    encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
+    return [*headers, (b"etag", present.strong_etag(seed, encoding))]
+
+
+def complete(entry: Entry, dress: Dress, route: RouteRules, now: float, spread: float) -> Entry:
+    """The response with what is known of it only now: its cost, and its share of jitter."""
+    lifetime, age = entry.lifetime, entry.initial_age
+    if route.declared:
+        # RFC 9111 §4.2.3 counts the wait for an answer as age, for it cannot know when the answer was made. We can.
+        age = max(0.0, age - (entry.answered_at - entry.asked_at))
+        if lifetime == route.policy.ttl:
+            lifetime *= 1.0 - spread
+    return replace(
+        entry,
+        headers=dress.headers,
+        tags=dress.tags,
+        lifetime=lifetime,
+        initial_age=age,
+        cost=max(0.0, now - entry.asked_at),
+    )
+
+
+def announced(entry: Entry) -> int:
+    """The length that the body is said to have; 0 where nothing is said, or there will be none."""
+    given = [value for name, value in entry.headers if name == b"content-length" and entry.method != "HEAD"]
+    return int(given[0]) if len(given) == 1 and given[0].isdigit() and len(given[0]) < 19 else 0  # noqa: PLR2004
+
+
+def plain(headers: Iterable[tuple[bytes, bytes]]) -> list[Header]:
+    """Field lines as decisions want them, whatever sequences of bytes the application gave."""
+    return [(bytes(name).lower(), bytes(value).strip(b" \t")) for name, value in headers]

@@ -1,0 +1,176 @@
+"""Where stored responses and values are kept: the memory of this process."""
+
+import threading
+from dataclasses import replace
+
+from tiercel._core import freshness, keys, rfc9111
+from tiercel._core.calls import Value
+from tiercel._core.entry import Entry, Header
+from tiercel._core.memory import LARGEST_SHARE, OVERHEAD, Memory
+from tiercel._engine.stamps import Stamps, Verdict
+
+VARIANTS = 64
+"""Usable variants that are kept under one key; a newcomer to a full shelf is served, and not stored."""
+ENTRY_OVERHEAD = 700
+"""Bytes of an `Entry` beyond what it carries, as tracemalloc counts them."""
+HEADER_OVERHEAD = 120
+"""Bytes of a header line beyond its own, and of a selecting field."""
+
+
+class Shelf:
+    """The stored responses of one primary key, newest first."""
+
+    __slots__ = ("entries", "pass_until", "plain_until", "rendered", "rendered_at", "seen")
+
+    def __init__(self, entries: tuple[Entry, ...], *, seen: int, pass_until: float = 0.0) -> None:
+        self.entries = entries
+        self.seen = seen
+        """Log position up to which no entry here has been cut."""
+        self.pass_until = pass_until
+        """Until then answers under this key are thought not to be storable: nobody waits for another's fill."""
+        self.refit()
+
+    def refit(self) -> None:
+        """Bring what follows from the entries in line with them."""
+        self.plain_until = rfc9111.plain_until(self.entries[0]) if len(self.entries) == 1 else 0.0
+        """Until then a plain request is answered by the only entry, without a decision."""
+        self.rendered: list[Header] = []
+        self.rendered_at = -1
+
+
+class Tiers:
+    """Looks up and stores.
+
+    Reads take no lock. What changes the structure is serialised: memoised functions are called from threads, too.
+    """
+
+    def __init__(self, bound: int, stamps: Stamps) -> None:
+        self.memory: Memory[Shelf | Value] = Memory(bound)
+        self.limit = bound // LARGEST_SHARE
+        """Bytes of the largest body that may be stored."""
+        self._stamps = stamps
+        self._changing = threading.Lock()
+
+    def shelf(self, key: bytes) -> Shelf | None:
+        """What is stored under a primary key and has not been cut."""
+        shelf = self.memory.get(key)
+        if not isinstance(shelf, Shelf):
+            return None
+        if shelf.seen != self._stamps.position:
+            return self._sifted(key, shelf)
+        return shelf
+
+    def store(self, key: bytes, entry: Entry, now: float) -> str:
+        """Shelve a response; empty, or the reason why not. What else is usable stays, also where this does not fit."""
+        seen = self._stamps.position
+        judged = self._judged(key, entry)
+        if judged is None:
+            return "invalidated"
+        shelf = self.shelf(key)
+        stored = shelf.entries if shelf else ()
+        if judged.partial is not None:
+            judged = rfc9111.combine(stored, judged)
+        admitted = keys.admit(stored, judged, now, VARIANTS)
+        if admitted is None:
+            return "variants-full"
+        return "" if self._put(key, Shelf(admitted, seen=seen), now) else "too-large"
+
+    def drop(self, key: bytes, entry: Entry) -> None:
+        """Take one response off its shelf."""
+        shelf = self.shelf(key)
+        if shelf is None:
+            return
+        shelf.entries = tuple([kept for kept in shelf.entries if kept is not entry])
+        shelf.refit()
+        if not shelf.entries:
+            with self._changing:
+                self.memory.delete(key)
+
+    def mark(self, key: bytes, *, until: float, now: float) -> None:
+        """Note that answers under this key are not storable for now (a hit-for-miss marker)."""
+        shelf = self.shelf(key)
+        if shelf is None:
+            self._put(key, Shelf((), seen=self._stamps.position, pass_until=until), now)
+        else:
+            shelf.pass_until = until
+
+    def value(self, key: bytes) -> tuple[Value, bool] | None:
+        """A stored value that has not been cut, and whether it was cut softly."""
+        value = self.memory.get(key)
+        if not isinstance(value, Value):
+            return None
+        verdict = self._stamps.verdict(value.tags, value.born)
+        return None if verdict is Verdict.CUT else (value, verdict is Verdict.SOFT)
+
+    def store_value(self, key: bytes, value: Value, *, weight: int, now: float) -> bool:
+        """Keep a value, unless it has been cut since its production began; whether it is kept."""
+        with self._changing:
+            self.memory.expire(now)
+            if self._stamps.verdict(value.tags, value.born) is Verdict.CUT:
+                return False
+            return self.memory.put(key, value, weight, value.retain_until)
+
+    def clear(self) -> None:
+        with self._changing:
+            self.memory.clear()
+
+    def usable(self, key: bytes, entry: Entry) -> bool:
+        """Whether no invalidation has hit a response since its production began, but softly."""
+        return self._stamps.verdict((*entry.tags, key_tag(key)), entry.born) is not Verdict.CUT
+
+    def _judged(self, key: bytes, entry: Entry) -> Entry | None:
+        """The response as the log leaves it."""
+        match self._stamps.verdict((*entry.tags, key_tag(key)), entry.born):
+            case Verdict.USABLE:
+                return entry
+            case Verdict.SOFT:
+                return _made_stale(entry)
+            case Verdict.CUT:
+                return None
+
+    def _sifted(self, key: bytes, shelf: Shelf) -> Shelf | None:
+        """The shelf without what was cut since it was last looked at."""
+        seen = self._stamps.position
+        kept = tuple([judged for entry in shelf.entries if (judged := self._judged(key, entry)) is not None])
+        if not kept and shelf.entries:
+            with self._changing:
+                self.memory.delete(key)
+            return None
+        if kept != shelf.entries:
+            shelf.entries = kept
+            shelf.refit()
+        shelf.seen = seen
+        return shelf
+
+    def _put(self, key: bytes, shelf: Shelf, now: float) -> bool:
+        weight = len(key) + sum([weigh(entry) for entry in shelf.entries])
+        if weight + OVERHEAD > self.memory.bound // LARGEST_SHARE:
+            return False  # `Memory.put` would drop what is there
+        expiry = max([freshness.retain_until(entry) for entry in shelf.entries], default=shelf.pass_until)
+        with self._changing:
+            self.memory.expire(now)
+            return self.memory.put(key, shelf, weight, expiry)
+
+
+def key_tag(key: bytes) -> str:
+    """The synthetic tag of a single key."""
+    return f"k:{key.hex()}"
+
+
+def weigh(entry: Entry) -> int:
+    """Bytes that a stored response takes: body, head, tags, and what Python adds."""
+    head = sum([len(name) + len(value) + HEADER_OVERHEAD for name, value in entry.headers])
+    beside = len(entry.selecting) * HEADER_OVERHEAD + sum(map(len, entry.tags))
+    return len(entry.body) + head + beside + ENTRY_OVERHEAD
+
+
+def _made_stale(entry: Entry) -> Entry:
+    """A softly cut response: stale from the start, and served while it is renewed, while it would have been fresh."""
+    if entry.lifetime == 0.0:
+        return entry
+    return replace(
+        entry,
+        lifetime=0.0,
+        stale_while_revalidate=entry.lifetime + entry.stale_while_revalidate,
+        stale_if_error=entry.lifetime + entry.stale_if_error,
+    )

@@ -1,0 +1,361 @@
+"""The cache as ASGI middleware: from a scope to a request, and from a stored response to messages."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from tiercel._core import freshness, keys, present, rfc9111
+from tiercel._core.entry import Entry, Head, Header, Headers, Request
+from tiercel._core.plan import RouteRules, Target
+from tiercel._core.policy import Policy, Rules
+from tiercel._core.status import CacheStatus
+from tiercel._core.unsafe import SAFE
+from tiercel._engine import observed
+from tiercel._engine.call import Application, Call, Receive, Scope, Send, request_of, server_of
+from tiercel._engine.endpoint import Visit, current
+from tiercel._engine.engine import Engine
+from tiercel._engine.exchange import Pass, Ride, exchange, relayed, reply, seek
+from tiercel._engine.fills import Fill
+from tiercel._engine.fitting import plain
+from tiercel._engine.flights import Flight, Message
+from tiercel._engine.guard import Guard
+from tiercel._engine.observed import Watch
+from tiercel._engine.runs import run
+from tiercel._engine.shadow import shadow
+from tiercel._engine.tiers import Shelf
+
+if TYPE_CHECKING:
+    from tiercel.cache import Cache
+
+PLACES = 8192
+"""Places (method, host, URL) whose target is remembered."""
+PLACE_LENGTH = 1024
+"""Bytes of a place; a longer one is worked out each time, lest hostile URLs fill the memory."""
+CONTENT = 1 << 20
+"""Bytes of QUERY content that are read for the key; a longer request is passed on."""
+WATCH = "tiercel.watch"
+"""Where in the scope the watch is of somebody who stands outside of us, and may have read fields already."""
+
+_LOOKED_AT = rfc9111.PLAIN_STOPS | {b"host"}
+_UNKNOWN = object()
+
+
+class Resolver(Protocol):
+    """Says where a request is looked up, if it is for the cache at all."""
+
+    by_url: bool
+    """Whether it follows from method and URL alone that a request is not for the cache."""
+
+    def __call__(self, scope: Scope) -> Target | None:
+        """Rules and primary key; None where it is not."""
+        ...
+
+    def version(self) -> object:
+        """Changes whenever the same scope may get another answer."""
+        ...
+
+
+class Gate:
+    """Answers from the cache what it can, and runs the application behind it for the rest."""
+
+    def __init__(  # noqa: PLR0913 - what it is put together from
+        self,
+        app: Application,
+        *,
+        engine: Engine,
+        resolve: Resolver,
+        rules: Rules,
+        watch: Callable[[Headers], Watch] | None = None,
+        blank: Callable[[], object] = lambda: None,
+        shadow: bool = False,
+    ) -> None:
+        self.app = app
+        self._engine = engine
+        self._resolve = resolve
+        self._rules = rules
+        self._watch = watch
+        self._blank = blank
+        self._shadow = shadow
+        self._places: dict[tuple[object, ...], Target | None] = {}
+        self._version: object = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one request, or whatever else a server asks of an application."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        host, plain = None, scope["method"] == "GET" and not self._shadow
+        for name, value in observed.plain(scope["headers"]) if WATCH in scope else scope["headers"]:
+            if name in _LOOKED_AT:
+                if host is None and name == b"host":
+                    host = value
+                else:
+                    plain = False
+        target = self._target(scope, host)
+        # The shortest way: one fresh stored response, and nothing in the request that could ask for another.
+        # `plain_until` is the decision, made ahead: until then `on_request` says Serve to every plain request.
+        if plain and target is not None and not target.rules.guarded:
+            engine = self._engine
+            shelf = engine.tiers.shelf(target.primary)
+            if shelf is not None and (now := engine.clock.time()) < shelf.plain_until:
+                entry = shelf.entries[0]
+                engine.counts.hits += 1
+                if engine.observers:
+                    engine.answered(target.rules.label, "hit")
+                headers = _rendered(shelf, entry, now)
+                await send({"type": "http.response.start", "status": entry.status, "headers": headers})
+                await send({"type": "http.response.body", "body": entry.body})
+                return
+        await self._whole(target, scope, receive, send)
+
+    async def _whole(self, target: Target | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """The whole way, for all that is not answered on the shortest."""
+        if target is None:
+            await self._through(scope, receive, send)
+        elif scope["method"] in rfc9111.CACHEABLE:
+            await self._exchange(target, scope, receive, send)
+        else:
+            await self._through(scope, receive, send, CacheStatus(fwd="method"))
+
+    def _target(self, scope: Scope, host: bytes | None) -> Target | None:
+        """Where the request is looked up; remembered where that follows from the place it asks for."""
+        resolve = self._resolve
+        version = resolve.version()
+        if version != self._version:
+            self._places.clear()
+            self._version = version
+        raw, query = scope.get("raw_path"), scope.get("query_string", b"")
+        # A middleware outside of us may have rewritten one of `path` and `raw_path`, and not the other.
+        place = (
+            scope["method"],
+            scope.get("scheme"),
+            host if host is not None else server_of(scope),
+            scope.get("root_path"),
+            scope["path"],
+            raw,
+            query,
+        )
+        found = self._places.get(place, _UNKNOWN)
+        if found is not _UNKNOWN:
+            return cast("Target | None", found)
+        target = resolve(scope)
+        by_url = resolve.by_url if target is None else target.rules.by_url
+        if by_url and len(raw or b"") + len(scope["path"]) + len(query) + len(host or b"") <= PLACE_LENGTH:
+            if len(self._places) >= PLACES:
+                del self._places[next(iter(self._places))]
+            self._places[place] = target
+        return target
+
+    async def _exchange(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look up, decide, carry it out."""
+        route = target.rules
+        headers = observed.plain(scope["headers"])
+        content: bytes | None = b""
+        if scope["method"] == "QUERY":
+            content, receive = await _content(receive)
+        request = request_of(scope, headers, content or b"")
+        if content:  # RFC 10008 §2.7: the content, and what the request says of it, are part of the key
+            target = target._replace(primary=keys.primary(target.primary, keys.of_request(request)))
+        visit = Visit(self._engine, Guard(target, self._blank) if route.guarded else None)
+        call = Call(
+            engine=self._engine,
+            app=self.app,
+            scope=scope,
+            receive=receive,
+            send=send,
+            request=request,
+            route=route,
+            rules=self._rules,
+            watch=self._watching(scope) if route.declared else None,
+            since=self._engine.clock.monotonic(),
+            keeps_range=not route.declared and any(name == b"range" for name, _ in headers),
+            shadow=self._shadow,
+            visitor=visit,
+        )
+        token = current.set(visit)
+        try:
+            barred = _unfit(request, content) or self._barred(request, visit)
+            if barred is not None:
+                await reply(call, Pass(reason=barred.reason, fwd=barred.fwd))
+            elif self._shadow:
+                await self._shadowed(call, target, visit)
+            elif visit.guard is not None:
+                await self._guarded(call, target, visit.guard)
+            else:
+                await exchange(call, target.primary)
+            await visit.outlasted()
+        finally:
+            current.reset(token)
+
+    def _barred(self, request: Request, visit: Visit) -> rfc9111.Bypass | None:
+        """Why a request is not for the cache, where the application is to be run before the cache is asked."""
+        if visit.guard is None and not self._shadow:
+            return None
+        decision = rfc9111.on_request(request, (), 0.0, self._rules)
+        return decision if isinstance(decision, rfc9111.Bypass) else None
+
+    async def _guarded(self, call: Call, target: Target, guard: Guard) -> None:
+        """Run the application up to the endpoint, which asks the cache; see `guard.Guard`."""
+        fill = Fill(call, key=target.primary)
+        decided = fill.flight.loop.create_future()
+        guard.decided = fill.undecided = lambda: None if decided.done() else decided.set_result(None)
+        run(fill, rfc9111.Fill(fwd="miss", entry=None), where="guarded request")
+        try:
+            await decided
+        except asyncio.CancelledError:
+            if isinstance(guard.answer, Ride):
+                guard.answer.reader.leave()
+            elif guard.answer is None:  # nobody but this caller wants it
+                fill.flight.abandon()
+            raise
+        if guard.answer is not None:
+            await reply(call, guard.answer)
+        else:
+            await relayed(call, fill.flight, "bypass")
+
+    async def _shadowed(self, call: Call, target: Target, visit: Visit) -> None:
+        fill = Fill(call, key=target.primary, caller=False)
+
+        def take_off(plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight:
+            del behind
+            return fill.take_off(plan, target.primary, alone=alone)
+
+        if visit.guard is None:
+            await seek(call, target.primary, take_off)
+        await shadow(call, fill)
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send, status: CacheStatus | None = None) -> None:
+        """Not for the cache. But what it does may make stored responses invalid."""
+        visit = Visit(self._engine)
+        request = None if scope["method"] in SAFE else request_of(scope, observed.plain(scope["headers"]), b"")
+
+        async def seeing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if request is not None:
+                    # RFC 9111 §4.4, before the client can know that it was done.
+                    head = Head(status=message["status"], headers=plain(message.get("headers", ())))
+                    visit.changed(rfc9111.on_unsafe(request, head))
+                visit.answered(message["status"])
+                if status is not None:
+                    line = (b"cache-status", status.render())
+                    message = {**message, "headers": [*message.get("headers", ()), line]}
+            await send(message)
+
+        token = current.set(visit)
+        if status is not None:
+            self._engine.counts.bypassed += 1
+        try:
+            await self.app(scope, receive, seeing)
+        finally:
+            current.reset(token)
+            visit.ended()
+
+    def _watching(self, scope: Scope) -> Watch | None:
+        """The watch of whoever stands outside of us and may have read fields already, or our own."""
+        outer = scope.get(WATCH)
+        if isinstance(outer, Watch):
+            return outer
+        return self._watch(scope["headers"]) if self._watch is not None else None
+
+
+def _rendered(shelf: Shelf, entry: Entry, now: float) -> list[Header]:
+    """The fields of a hit. They change once a second; the list is the receiver's to change."""
+    age = int(freshness.current_age(entry, now))
+    if shelf.rendered_at != age:
+        ttl = int(freshness.seconds_until_stale(entry, now))
+        shelf.rendered = present.hit_headers(entry, now, CacheStatus(hit=True, ttl=ttl))
+        shelf.rendered_at = age
+    return shelf.rendered.copy()
+
+
+def _unfit(request: Request, content: bytes | None) -> rfc9111.Bypass | None:
+    """Requests that no key can hold."""
+    if content is None:
+        return rfc9111.Bypass("content-too-long")
+    # RFC 9112 §3.2 forbids it. Whoever reads the last of them would answer for another host than the first.
+    if sum([name == b"host" for name, _ in request.headers]) > 1:
+        return rfc9111.Bypass("several-hosts")
+    return None
+
+
+async def _content(receive: Receive) -> tuple[bytes | None, Receive]:
+    """The content of a request, None where it is too long to be a key, or breaks off; and where to receive it again."""
+    content = bytearray()
+    last: Message = {"more_body": True}
+    while last.get("more_body") and len(content) <= CONTENT:
+        last = await receive()
+        content += last.get("body", b"")
+    left = last["type"] == "http.disconnect"
+    read = {"type": "http.request", "body": bytes(content), "more_body": left or last.get("more_body", False)}
+    waiting: list[Message] = [last, read] if left else [read]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return (None if read["more_body"] else bytes(content)), again
+
+
+class Everywhere:
+    """Resolves every request to its URI, for `headers` mode."""
+
+    by_url = True
+
+    def __init__(self, policy: Policy) -> None:
+        self._rules = RouteRules(label="*", policy=policy, declared=False)
+
+    def __call__(self, scope: Scope) -> Target | None:
+        """Where the request is looked up."""
+        request = request_of(scope, observed.plain(scope["headers"]), b"")
+        # Of `path` and `raw_path` a middleware outside of us may have rewritten one.
+        path = scope["path"].encode("utf-8", "surrogatepass")
+        return Target(self._rules, keys.primary(keys.of_request(request), path))
+
+    def version(self) -> object:
+        """Nothing that it goes by ever changes."""
+        return None
+
+
+class CacheMiddleware:
+    """A shared HTTP cache by RFC 9111 around any ASGI application: whatever its responses permit is stored.
+
+    Args:
+        app: The application.
+        cache: Where responses are stored.
+        default: For responses that say nothing of their freshness: a `ttl`, and windows for stale responses.
+        obey_requests: Whether a request's own Cache-Control may ask the application for work (RFC 9111 §5.2.1).
+            Off, because whoever can force misses can overload the application.
+        heuristic: Whether a response with Last-Modified and no lifetime is given a tenth of its age (§4.2.2).
+        targets: The targeted fields that mean this cache, such as `CDN-Cache-Control`; the most specific first (RFC
+            9213).
+
+    Raises:
+        ConfigurationError: A policy or a target cannot work.
+
+    Source:
+        RFC 9111, RFC 5861, RFC 9211, RFC 9213, RFC 9875.
+
+    Example:
+        >>> from tiercel import Cache, CacheMiddleware
+        >>> async def hello(scope, receive, send):
+        ...     headers = [(b"cache-control", b"max-age=60")]
+        ...     await send({"type": "http.response.start", "status": 200, "headers": headers})
+        ...     await send({"type": "http.response.body", "body": b"hello"})
+        >>> app = CacheMiddleware(hello, cache=Cache())
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one decision of RFC 9111 that an operator may take otherwise
+        self,
+        app: Application,
+        *,
+        cache: "Cache",
+        default: Policy | None = None,
+        obey_requests: bool = False,
+        heuristic: bool = False,
+        targets: Iterable[str] = (),
+    ) -> None:
+        rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
+        self._gate = Gate(app, engine=cache.engine, resolve=Everywhere(default or Policy()), rules=rules)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from the cache, or through the application."""
+        await self._gate(scope, receive, send)
