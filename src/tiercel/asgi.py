@@ -11,14 +11,14 @@ from tiercel._core.policy import Policy, Rules
 from tiercel._core.status import CacheStatus
 from tiercel._core.unsafe import SAFE
 from tiercel._engine import observed
-from tiercel._engine.call import Application, Call, Receive, Scope, Send, request_of, server_of
+from tiercel._engine.call import CREDENTIALS, Application, Call, Receive, Scope, Send, request_of, server_of
 from tiercel._engine.endpoint import Visit, current
 from tiercel._engine.engine import Engine
 from tiercel._engine.exchange import Pass, Ride, exchange, relayed, reply, seek
 from tiercel._engine.fills import Fill
 from tiercel._engine.fitting import plain
 from tiercel._engine.flights import Flight, Message
-from tiercel._engine.guard import Guard
+from tiercel._engine.guard import Blank, Guard
 from tiercel._engine.observed import Watch
 from tiercel._engine.runs import run
 from tiercel._engine.shadow import shadow
@@ -66,7 +66,7 @@ class Gate:
         resolve: Resolver,
         rules: Rules,
         watch: Callable[[Headers], Watch] | None = None,
-        blank: Callable[[], object] = lambda: None,
+        blank: Blank = lambda _: None,
         shadow: bool = False,
     ) -> None:
         self.app = app
@@ -140,7 +140,8 @@ class Gate:
             return cast("Target | None", found)
         target = resolve(scope)
         by_url = resolve.by_url if target is None else target.rules.by_url
-        if by_url and len(raw or b"") + len(scope["path"]) + len(query) + len(host or b"") <= PLACE_LENGTH:
+        known = by_url and scope["method"] in rfc9111.CACHEABLE
+        if known and len(raw or b"") + len(scope["path"]) + len(query) + len(host or b"") <= PLACE_LENGTH:
             if len(self._places) >= PLACES:
                 del self._places[next(iter(self._places))]
             self._places[place] = target
@@ -150,6 +151,7 @@ class Gate:
         """Look up, decide, carry it out."""
         route = target.rules
         headers = observed.plain(scope["headers"])
+        names = [name for name, _ in headers]
         content: bytes | None = b""
         if scope["method"] == "QUERY":
             content, receive = await _content(receive)
@@ -166,15 +168,17 @@ class Gate:
             request=request,
             route=route,
             rules=self._rules,
-            watch=self._watching(scope) if route.declared else None,
+            # A lifetime that the response does not give itself is no word on who may share it.
+            watch=self._watching(scope) if route.declared or route.policy.ttl is not None else None,
             since=self._engine.clock.monotonic(),
-            keeps_range=not route.declared and any(name == b"range" for name, _ in headers),
+            credentials=CREDENTIALS in names,
+            keeps_range=not route.declared and b"range" in names,
             shadow=self._shadow,
             visitor=visit,
         )
         token = current.set(visit)
         try:
-            barred = _unfit(request, content) or self._barred(request, visit)
+            barred = _unfit(names, content) or self._barred(request, visit)
             if barred is not None:
                 await reply(call, Pass(reason=barred.reason, fwd=barred.fwd))
             elif self._shadow:
@@ -268,12 +272,12 @@ def _rendered(shelf: Shelf, entry: Entry, now: float) -> list[Header]:
     return shelf.rendered.copy()
 
 
-def _unfit(request: Request, content: bytes | None) -> rfc9111.Bypass | None:
+def _unfit(names: list[bytes], content: bytes | None) -> rfc9111.Bypass | None:
     """Requests that no key can hold."""
     if content is None:
         return rfc9111.Bypass("content-too-long")
     # RFC 9112 §3.2 forbids it. Whoever reads the last of them would answer for another host than the first.
-    if sum([name == b"host" for name, _ in request.headers]) > 1:
+    if names.count(b"host") > 1:
         return rfc9111.Bypass("several-hosts")
     return None
 
@@ -286,13 +290,14 @@ async def _content(receive: Receive) -> tuple[bytes | None, Receive]:
         last = await receive()
         content += last.get("body", b"")
     left = last["type"] == "http.disconnect"
-    read = {"type": "http.request", "body": bytes(content), "more_body": left or last.get("more_body", False)}
+    incomplete = left or last.get("more_body", False)
+    read = {"type": "http.request", "body": bytes(content), "more_body": incomplete}
     waiting: list[Message] = [last, read] if left else [read]
 
     async def again() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return (None if read["more_body"] else bytes(content)), again
+    return (None if incomplete or len(content) > CONTENT else bytes(content)), again
 
 
 class Everywhere:

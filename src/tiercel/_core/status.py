@@ -51,7 +51,12 @@ class CacheStatus:
     detail: str | None = None
 
     def render(self) -> bytes:
-        """The member as it goes into the field."""
+        """The member as it goes into the field.
+
+        Example:
+            >>> CacheStatus(fwd="stale", ttl=-3, stored=True).render()
+            b'tiercel; fwd=stale; ttl=-3; stored'
+        """
         parts = [token_or_string(self.cache)]
         if self.hit:
             parts.append(b"hit")
@@ -73,7 +78,15 @@ class CacheStatus:
 
     @classmethod
     def parse(cls, value: bytes | str) -> "tuple[CacheStatus, ...]":
-        """The members of a field value, the cache nearest to the origin first; those it cannot read are left out."""
+        """The members of a field value, the cache nearest to the origin first; those it cannot read are left out.
+
+        Args:
+            value: The field value; of several lines, joined with commas.
+
+        Example:
+            >>> CacheStatus.parse("ExampleCDN; hit; ttl=7")[0].ttl
+            7
+        """
         raw = value.encode("utf-8", "replace") if isinstance(value, str) else value
         read = [item(member) for member in split(raw)]
         return tuple([_status(one[0], one[1]) for one in read if one is not None and isinstance(one[0], str)])

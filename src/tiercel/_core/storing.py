@@ -36,6 +36,7 @@ DiscardReason = Literal[
 ]
 """Why an answer was not stored: the `detail` of its Cache-Status."""
 
+_TELLING = frozenset({b"authorization", b"cookie"})
 _ERRORS_FROM = 400
 _FINAL_FROM = 200
 _VALIDATORS = frozenset({b"etag", b"last-modified"})
@@ -151,8 +152,9 @@ def undressed(asked: Asked, entry: Entry) -> list[Header]:
     """
     if not asked.declared:
         return list(entry.headers)
-    own = {} if entry.must_revalidate else own_lines(asked.policy, guarded=asked.guarded)
-    found = [(name, value) for name, value in entry.headers if own.get(name) != value]
+    # Either may have been added: what is read of a request makes a response private, too.
+    own = () if entry.must_revalidate else [own_lines(asked.policy, guarded=guarded) for guarded in (True, False)]
+    found = [(name, value) for name, value in entry.headers if all(lines.get(name) != value for lines in own)]
     if not asked.guarded:
         return found
     return [(name, _not_private(value) if name == b"cache-control" else value) for name, value in found]
@@ -221,8 +223,15 @@ _REFUSALS: tuple[tuple[DiscardReason, Callable[[Asked, Head, Directives], bool]]
 
 
 def _policy_ttl(asked: Asked, head: Head) -> float | None:
-    """§3: without a word of the origin, only what is heuristically cacheable. A declared policy is such a word."""
-    return asked.policy.ttl if asked.declared or head.status in _HEURISTICALLY_CACHEABLE else None
+    """§3: without a word of the origin, only what is heuristically cacheable. A declared policy is such a word.
+
+    A default for whatever says nothing is not: where a request tells who asks, the answer may be for nobody else.
+    """
+    if asked.declared:
+        return asked.policy.ttl
+    if head.status not in _HEURISTICALLY_CACHEABLE or any(name in _TELLING for name, _ in asked.request.headers):
+        return None
+    return asked.policy.ttl
 
 
 def _window(said: Directives, name: str, policy: float) -> float:

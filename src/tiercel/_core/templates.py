@@ -15,6 +15,9 @@ def check_template(template: str, arguments: Collection[str], where: str) -> Non
         raise ConfigurationError(message) from error
     for field in fields:
         name = field.partition(".")[0].partition("[")[0]
+        if not name or name.isdigit():
+            message = f"The tag template {template!r} of {where} has a place without a name. Name an argument in it."
+            raise ConfigurationError(message)
         if name not in arguments:
             known = ", ".join(arguments) or "none"
             message = (

@@ -54,6 +54,8 @@ class Call:
     visitor: Visitor
     watch: Watch | None
     """Records which request fields the application looks up; None where only Vary counts."""
+    credentials: bool = False
+    """Whether the request has an Authorization field."""
     since: float = 0.0
     """When it came, by the monotonic clock."""
     keeps_range: bool = False
@@ -73,9 +75,9 @@ class Call:
 
     def lane(self, key: bytes) -> bytes:
         """Where fills for this request are found. What answers credentials is seldom for others: it is kept apart."""
-        if self.route.private or CREDENTIALS in self.route.keyed:
+        if not self.credentials or self.route.private or CREDENTIALS in self.route.keyed:
             return key
-        return key + CREDENTIALS if any(name == CREDENTIALS for name, _ in self.request.headers) else key
+        return key + CREDENTIALS
 
     def marked(self, message: Message, status: CacheStatus, asked: rfc9111.Asked | None = None) -> Message:
         """The start of a response that is not for the cache, with all that the outside has to know of it."""

@@ -47,7 +47,7 @@ class Chunks:
 
     def drop(self, until: int) -> bool:
         """Forget those before; whether there were any."""
-        gone = self._kept[: until - self._dropped]
+        gone = self._kept[: max(0, until - self._dropped)]
         if gone:
             del self._kept[: len(gone)]
             self._dropped += len(gone)

@@ -213,6 +213,7 @@ class Fill:
     async def _chunk(self, entry: Entry, message: Message) -> None:
         flight = self.flight
         chunk, more = bytes(message.get("body", b"")), message.get("more_body", False)
+        self._narrow()
         self._size += len(chunk)
         if not self._refused and self._exceeds(self._size, len(chunk)):
             if flight.phase is Phase.ASKING:
@@ -224,7 +225,6 @@ class Fill:
             await self._finish(entry, chunk, message)
             return
         self._show()
-        self._narrow()
         flight.feed(chunk)
         if more:
             await flight.kept_up()

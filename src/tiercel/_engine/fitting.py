@@ -51,7 +51,9 @@ def worn(
     head: Head, route: RouteRules, own: tuple[str, ...] = (), names: Iterable[bytes] = (), *, private: bool = False
 ) -> Head:
     """A head with what clients and CDNs are told of a route."""
-    names = tuple(names)
+    # The key may hold identity; a browser in which somebody else logs in has nothing but Vary to tell by.
+    told = [name for name in sorted(route.credentials | route.keyed) if not name.startswith(b":")]
+    names = tuple(dict.fromkeys((*names, *told)))
     # Not every cache outside us heeds Vary, and what depends on these may be one user's.
     guarded = route.private or private or not IDENTIFYING.isdisjoint(names)
     return present.dress(head, route.policy, declared=route.declared, guarded=guarded, tags=own, selecting_names=names)

@@ -12,6 +12,7 @@ from tiercel._core.entry import Header
 from tiercel._engine.call import after_request
 from tiercel._engine.fills import Fill, IncompleteError
 from tiercel._engine.flights import Message, Phase
+from tiercel._engine.observed import plain
 
 UNWANTED = 30.0
 """Seconds that an application may go on with a response that nobody will ever get."""
@@ -41,7 +42,7 @@ class _Run:
         fill, call = self._fill, self._fill.call
         try:
             headers = call.forwarded(plan)
-            fill.conditional = plan.entry is not None and any(name in CONDITIONS for name, _ in headers)
+            fill.conditional = plan.entry is not None and any(name in CONDITIONS for name, _ in plain(headers))
             await self._ask(headers)
             if fill.again:
                 fill.restart()
@@ -82,7 +83,7 @@ class _Run:
     async def _send(self, message: Message) -> None:
         fill, flight = self._fill, self._flight
         self._complete = self._complete or _is_last(message)
-        if flight.unwanted or fill.muted or fill.again:
+        if fill.muted or fill.again or (flight.phase is not Phase.ASKING and flight.unwanted):
             await self._drop(message)
             return
         await fill.heard(message)

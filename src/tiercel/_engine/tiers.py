@@ -50,6 +50,7 @@ class Tiers:
         """Bytes of the largest body that may be stored."""
         self._stamps = stamps
         self._changing = threading.Lock()
+        self._expired = 0.0
 
     def shelf(self, key: bytes) -> Shelf | None:
         """What is stored under a primary key and has not been cut."""
@@ -105,7 +106,7 @@ class Tiers:
     def store_value(self, key: bytes, value: Value, *, weight: int, now: float) -> bool:
         """Keep a value, unless it has been cut since its production began; whether it is kept."""
         with self._changing:
-            self.memory.expire(now)
+            self._expire(now)
             if self._stamps.verdict(value.tags, value.born) is Verdict.CUT:
                 return False
             return self.memory.put(key, value, weight, value.retain_until)
@@ -142,13 +143,19 @@ class Tiers:
         shelf.seen = seen
         return shelf
 
+    def _expire(self, now: float) -> None:
+        """About once a second; and at once where the clock was set back."""
+        if not 0.0 <= now - self._expired < 1.0:
+            self._expired = now
+            self.memory.expire(now)
+
     def _put(self, key: bytes, shelf: Shelf, now: float) -> bool:
         weight = len(key) + sum([weigh(entry) for entry in shelf.entries])
         if weight + OVERHEAD > self.memory.bound // LARGEST_SHARE:
             return False  # `Memory.put` would drop what is there
         expiry = max([freshness.retain_until(entry) for entry in shelf.entries], default=shelf.pass_until)
         with self._changing:
-            self.memory.expire(now)
+            self._expire(now)
             return self.memory.put(key, shelf, weight, expiry)
 
 

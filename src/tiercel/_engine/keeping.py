@@ -1,0 +1,87 @@
+"""Values put into store, and why some are not."""
+
+import threading
+
+from tiercel._core.calls import Value
+from tiercel._core.events import Discarded, Failed, Stored
+from tiercel._engine.engine import Engine
+from tiercel._engine.joining import Making
+from tiercel._engine.stamps import Verdict
+from tiercel._engine.tiers import key_tag
+from tiercel._engine.values import ValueNotStorable
+
+VALUE_OVERHEAD = 380
+"""Bytes of a `Value`, its key and the tag of its key, as tracemalloc counts them."""
+
+
+class Keeper:
+    """Stores the values of one cache, and tells of it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._storing = threading.Lock()
+
+    def keep(
+        self, making: Making, payload: object, tags: tuple[str, ...] | None, *, born: int, cost: float = 0.0
+    ) -> Value:
+        """Store what was made of a value, if it is still of use, and return what there is to decode."""
+        engine, terms = self._engine, making.terms
+        now = engine.clock.time()
+        value = Value(
+            payload=payload,
+            tags=(*(tags or ()), key_tag(making.key)),
+            born=born,
+            made_at=now,
+            fresh_until=now + terms.ttl * (1.0 - engine.limits.jitter * engine.random()),
+            stale_while_revalidate=terms.stale_while_revalidate,
+            stale_if_error=terms.stale_if_error,
+            cost=cost,
+        )
+        weight = terms.codec.weight(payload) + sum(map(len, tags or ())) + VALUE_OVERHEAD
+        reason = "tags-unknown" if tags is None else self._stored(making.key, value, weight=weight, now=now)
+        if tags is None or reason:
+            self._discarded(making, reason)
+            return value
+        engine.counts.stored += 1
+        if engine.observers:
+            engine.tell(Stored(key=making.key.hex(), weight=weight, lifetime=value.fresh_until - now, tags=tags))
+        return value
+
+    def tags_of(self, making: Making, value: object) -> tuple[str, ...] | None:
+        """None where they cannot be told: no invalidation would hit it."""
+        if not callable(making.tags):
+            return making.tags
+        try:
+            return making.tags(value)
+        except Exception as error:  # noqa: BLE001 - of a callable of the program's
+            self.tell(making, error)
+            return None
+
+    def refuse(self, making: Making, error: ValueNotStorable) -> None:
+        """For a while everyone who wants it is on its own, and waits for nobody else's."""
+        tiers, now = self._engine.tiers, self._engine.clock.time()
+        self.tell(making, error)
+        self._discarded(making, "not-storable")
+        there = tiers.memory.peek(making.key)
+        if not isinstance(there, Value) or now >= there.retain_until:
+            tiers.mark(making.key, until=now + self._engine.limits.pass_for, now=now)
+
+    def _stored(self, key: bytes, value: Value, *, weight: int, now: float) -> str:
+        """Empty, or the reason why not."""
+        tiers = self._engine.tiers
+        with self._storing:
+            there = tiers.memory.peek(key)
+            if isinstance(there, Value) and there.born > value.born:
+                return "superseded"
+            if tiers.store_value(key, value, weight=weight, now=now):
+                return ""
+        cut = self._engine.stamps.verdict(value.tags, value.born) is Verdict.CUT
+        return "invalidated" if cut else "too-large"
+
+    def tell(self, making: Making, error: BaseException) -> None:
+        self._engine.tell(Failed(where=making.terms.label, error=error, key=making.key.hex()))
+
+    def _discarded(self, making: Making, reason: str) -> None:
+        self._engine.counts.discarded += 1
+        if self._engine.observers:
+            self._engine.tell(Discarded(key=making.key.hex(), reason=reason))

@@ -1,0 +1,145 @@
+"""Values under names that a program gives them: set, got, deleted, made where there is none, written through."""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tiercel._core import keys
+from tiercel._core.calls import Hit, HitRefresh, Miss, Stale
+from tiercel._core.policy import Duration, Policy, seconds
+from tiercel._engine.engine import Engine
+from tiercel._engine.joining import Making, Terms
+from tiercel._engine.recall import Recall
+from tiercel._engine.stamps import Verdict
+from tiercel._engine.tiers import key_tag
+from tiercel._engine.values import Codec, ValueNotStorable
+from tiercel.errors import ConfigurationError
+
+LABEL = "value"
+"""What observers know all of them by: names may be without number."""
+
+Tagged = str | Iterable[str]
+"""Tags, one or several."""
+
+
+class _DataOnly(Codec):
+    """For values that no annotation describes."""
+
+    def encode(self, value: object) -> object:
+        try:
+            return super().encode(value)
+        except ConfigurationError:
+            kind = type(value).__qualname__
+            message = (
+                f"A named value is or holds what only an annotation could describe: {kind}. Give its data: builtins, "
+                "dates, UUIDs, and containers of these; or memoize a function that says what it returns."
+            )
+            raise TypeError(message) from None
+
+
+_codec = _DataOnly(Any, where="a named value")
+_seen = Terms(label=LABEL, codec=_codec, ttl=0.0)
+
+
+class Named:
+    """The named values of one cache."""
+
+    def __init__(self, engine: Engine, recall: Recall, *, namespace: str) -> None:
+        self._engine = engine
+        self._recall = recall
+        self._namespace = namespace.encode("utf-8", "surrogatepass")
+        self.missed = 0
+        """How often there was none to get."""
+        self._writing: dict[bytes, int] = {}
+        self._changing = threading.Lock()
+
+    def get(self, name: str) -> Any:  # noqa: ANN401 - what was set
+        """None where there is none."""
+        wanted = self._recall.wanted(_seen, self._key(name), (), _nothing)
+        match self._recall.look(wanted.key):
+            case Hit(value=value) | HitRefresh(value=value):
+                return self._recall.answer(wanted, value, "hit")
+            case Stale(value=value):
+                return self._recall.answer(wanted, value, "stale")
+            case Miss():
+                self.missed += 1
+                self._recall.count(wanted, "miss")
+                return None
+
+    def set(self, name: str, value: object, *, ttl: Duration, tags: Tagged) -> None:
+        wanted, named = self._wanted(name, _nothing, ttl, tags)
+        payload = _payload(name, value)
+        # A cut for each would make the log forget others: only what is running has to hear of it.
+        noticed = self._recall.is_making(wanted.key) or wanted.key in self._writing
+        born = self._cut(wanted.key) if noticed else self._engine.stamps.position
+        self._recall.keeper.keep(wanted, payload, named, born=born)
+
+    def delete(self, name: str) -> int:
+        return self._cut(self._key(name))
+
+    async def get_or_set(self, name: str, factory: Callable[[], Any], *, ttl: Duration, tags: Tagged) -> Any:  # noqa: ANN401
+        found = self._recall.fresh(LABEL, self._key(name))
+        if found is not None:
+            return _codec.decode(found.payload)
+        wanted, _ = self._wanted(name, factory, ttl, tags)
+        return await self._recall.recall(wanted)
+
+    async def write_through(
+        self, name: str, value: object, writer: Callable[[Any], Any], *, ttl: Duration, tags: Tagged
+    ) -> int:
+        """Store what has been written, unless something else has changed meanwhile; the id of the cut."""
+        wanted, named = self._wanted(name, _nothing, ttl, tags)
+        payload = _payload(name, value)
+        began = self._engine.stamps.position
+        self._begin(wanted.key)
+        try:
+            written = writer(value)
+            if inspect.isawaitable(written):
+                await written
+        finally:
+            others = self._end(wanted.key)
+            undisturbed = self._engine.stamps.verdict((*named, key_tag(wanted.key)), began) is Verdict.USABLE
+            cut = self._cut(wanted.key)
+        if undisturbed and not others:
+            self._recall.keeper.keep(wanted, payload, named, born=cut)
+        return cut
+
+    def _begin(self, key: bytes) -> None:
+        with self._changing:
+            self._writing[key] = self._writing.get(key, 0) + 1
+
+    def _end(self, key: bytes) -> int:
+        """How many others are at it."""
+        with self._changing:
+            others = self._writing.pop(key) - 1
+            if others:
+                self._writing[key] = others
+            return others
+
+    def _key(self, name: str) -> bytes:
+        return keys.primary(b"value", self._namespace, name.encode("utf-8", "surrogatepass"))
+
+    def _cut(self, key: bytes) -> int:
+        return self._engine.invalidate([key_tag(key)])
+
+    def _wanted(
+        self, name: str, make: Callable[[], Any], ttl: Duration, tags: Tagged
+    ) -> tuple[Making, tuple[str, ...]]:
+        named = Policy(tags=tags).tags
+        if callable(named):
+            message = f"The tags of {name!r} cannot be a callable: there are no arguments to name. Give strings."
+            raise ConfigurationError(message)
+        terms = Terms(label=LABEL, codec=_codec, ttl=seconds(ttl, where=f"The ttl of {name!r}"))
+        return self._recall.wanted(terms, self._key(name), named, make), named
+
+
+def _payload(name: str, value: object) -> object:
+    try:
+        return _codec.encode(value)
+    except ValueNotStorable as error:
+        message = f"The value of {name!r} cannot be stored: {error}."
+        raise TypeError(message) from None
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,144 @@
+"""What a program says of its cache: settings, by argument or environment variable, and the fields of a declaration."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Required, TypedDict, cast
+from urllib.parse import urlsplit
+
+from tiercel._core.policy import Duration, Per, Policy, Tags, seconds
+from tiercel.errors import ConfigurationError
+from tiercel.spi import Observer
+
+LEAST: Final = 64_000
+"""Bytes of the smallest memory tier."""
+
+_UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_size = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
+
+
+class PolicyFields(TypedDict, total=False):
+    """The fields of `Policy`, as keyword arguments."""
+
+    ttl: Required[Duration]
+    stale_while_revalidate: Duration
+    stale_if_error: Duration
+    browser_ttl: Duration
+    cdn_ttl: Duration | None
+    tags: str | Iterable[str] | Tags
+    per: str | Per
+    vary: str | Iterable[str]
+    key: Callable[..., Any] | None
+
+
+_NOT_FOR_FUNCTIONS: Final = ("browser_ttl", "cdn_ttl", "per", "vary")
+
+
+def policy_of(decorator: str, fields: Mapping[str, Any]) -> Policy:
+    """The policy that a decorator was given.
+
+    Raises:
+        ConfigurationError: There is no lifetime, or a field that the decorator does not know.
+    """
+    known = [name for name in PolicyFields.__annotations__ if decorator != "memoize" or name not in _NOT_FOR_FUNCTIONS]
+    for name in fields:
+        if name not in known:
+            why = " means nothing: a function has no clients" if name in _NOT_FOR_FUNCTIONS else " is unknown"
+            message = f"@cache.{decorator}({name}=...){why}. It takes {', '.join(known)}."
+            raise ConfigurationError(message)
+    if fields.get("ttl") is None:
+        message = f"@cache.{decorator} needs a lifetime. Give one: @cache.{decorator}(ttl=60)."
+        raise ConfigurationError(message)
+    return Policy(**fields)
+
+
+def names(tags: Iterable[object], where: str) -> tuple[str, ...]:
+    """Tags, each a string of its own."""
+    found = tuple(tags)
+    for tag in found:
+        if not isinstance(tag, str):
+            message = f'{where}({tag!r}): a tag is a string. Give each as an argument of its own: {where}("a", "b").'
+            raise ConfigurationError(message)
+    return cast("tuple[str, ...]", found)
+
+
+def size(value: int | str, where: str) -> int:
+    """Bytes, from a number or from text such as "256MB"."""
+    found: object = value
+    if isinstance(value, str):
+        read = _size.fullmatch(value.strip())
+        factor = _UNITS.get(read[2]) if read else None
+        found = int(read[1]) * factor if read and factor else None
+    if type(found) is not int or found < LEAST:
+        message = f'{where}: {value!r} is not a size. Give bytes, {LEAST} at least, or text such as "256MB" or "1GiB".'
+        raise ConfigurationError(message)
+    return found
+
+
+def share(value: float | str, where: str) -> float:
+    """A number from 0 up to, but not including, 1."""
+    found = _number(value)
+    if found is None or not 0.0 <= found < 1.0:
+        message = f"{where}: {value!r} is not a share. Give a number from 0 up to, but not including, 1."
+        raise ConfigurationError(message)
+    return found
+
+
+def limit(value: Duration | None, where: str) -> float | None:
+    """Seconds, or None for no limit."""
+    return None if value is None else seconds(value, where=where)
+
+
+def in_process(url: str, where: str) -> str:
+    """A URL of the one kind of place that there is."""
+    if urlsplit(url).scheme != "memory":
+        message = f"{where}: {url!r} is unknown; this release keeps everything in the process. Give 'memory://'."
+        raise ConfigurationError(message)
+    return url
+
+
+def told(observers: object, where: str) -> tuple[Observer, ...]:
+    """Those who are told of events."""
+    if isinstance(observers, Iterable):
+        found = tuple(cast("Iterable[Observer]", observers))
+        if all(callable(getattr(one, "on_event", None)) for one in found):
+            return found
+    message = f"{where}: {observers!r} is no list of objects with a method on_event(event). Give one."
+    raise ConfigurationError(message)
+
+
+def _limit_in_words(text: str, where: str) -> float | None:
+    """As written in an environment variable: "none", bare seconds, or a number with a unit."""
+    if text.lower() == "none":
+        return None
+    number = _number(text)
+    return seconds(text if number is None else number, where=where)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+_READ: Final[Mapping[str, Callable[[str, str], object]]] = {
+    "url": in_process,
+    "memory": size,
+    "namespace": lambda text, _: text,
+    "jitter": share,
+    "soft_timeout": _limit_in_words,
+    "hard_timeout": _limit_in_words,
+}
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that environment variables give; an empty one is as good as none."""
+    found: dict[str, Any] = {}
+    for name, read in _READ.items():
+        variable = f"TIERCEL_{name.upper()}"
+        text = environ.get(variable, "").strip()
+        if text:
+            found[name] = read(text, variable)
+    return found

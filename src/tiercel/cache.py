@@ -1,0 +1,450 @@
+"""`Cache`: what a program holds in its hand. Puts the parts together, and decides nothing itself."""
+
+import importlib
+import os
+import platform
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal, TypeVar, Unpack, cast
+
+from tiercel._core.policy import Duration, Policy
+from tiercel._engine import explain, settings
+from tiercel._engine.endpoint import Declaration, declaration_of, declare
+from tiercel._engine.engine import Engine, Limits
+from tiercel._engine.explain import Explanation, Surface
+from tiercel._engine.memoize import Memoizer, endpoint_of
+from tiercel._engine.named import Named
+from tiercel._engine.recall import Recall
+from tiercel._engine.reports import Ack, Stats, stats_of
+from tiercel._engine.settings import PolicyFields
+from tiercel.clock import SystemClock
+from tiercel.errors import ConfigurationError
+from tiercel.spi import Clock, Observer
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Cache:
+    """Stored responses and values, and everything that may be done with them.
+
+    Args:
+        url: Where they live. `memory://`: in this process.
+        memory: Bound of the memory tier in bytes, or as text: `"256MB"`, `"1GiB"`.
+        namespace: Keeps the keys of one service apart from another's.
+        clock: Where time comes from; the machine's, unless a test brings its own.
+        observers: Told of what happens. What one raises is logged, and changes nothing.
+        jitter: The share of a `ttl` that is taken off at random, 0 to 1: a thousand keys do not fall due together.
+        soft_timeout: Seconds after which a stale response is served instead of waiting longer, where
+            `stale_if_error` allows that. None: wait.
+        hard_timeout: Seconds after which a fill that has not begun its answer is given up: stale, or 504; and after
+            which nobody joins the running call of a function any more. None: never.
+        draw: Where randomness comes from: a function that returns numbers in [0, 1).
+
+    Raises:
+        ConfigurationError: A setting cannot work; the message says which, and what to give instead.
+
+    Example:
+        >>> from tiercel import Cache
+        >>> cache = Cache(memory="64MB")
+        >>> @cache.memoize(ttl="5m")
+        ... def square(number: int) -> int:
+        ...     return number * number
+        >>> square(4), square(4), cache.stats().hits
+        (16, 16, 1)
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument per setting of the table in docs/settings.md
+        self,
+        url: str = "memory://",
+        *,
+        memory: int | str = "256MB",
+        namespace: str = "tiercel",
+        clock: Clock | None = None,
+        observers: Iterable[Observer] = (),
+        jitter: float = 0.05,
+        soft_timeout: Duration | None = 1.0,
+        hard_timeout: Duration | None = 60.0,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        settings.in_process(url, "Cache(url=)")
+        self.engine = Engine(
+            bound=settings.size(memory, "Cache(memory=)"),
+            clock=clock or SystemClock(),
+            limits=Limits(
+                soft=settings.limit(soft_timeout, "Cache(soft_timeout=)"),
+                hard=settings.limit(hard_timeout, "Cache(hard_timeout=)"),
+                jitter=settings.share(jitter, "Cache(jitter=)"),
+            ),
+            random=draw,
+            observers=settings.told(observers, "Cache(observers=)"),
+        )
+        """What the surfaces of Tiercel are built on. Not for programs: it changes without notice."""
+        self.declarations: list[Declaration] = []
+        """What was declared with this cache so far; for its surfaces."""
+        self.surfaces: list[Surface] = []
+        """Where it was installed so far; they add themselves."""
+        self._recall = Recall(self.engine)
+        self._memoizer = Memoizer(self._recall, namespace=namespace)
+        self._named = Named(self.engine, self._recall, namespace=namespace)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Cache":  # noqa: ANN401 - as `Cache`
+        """A cache with settings from the environment.
+
+        They are `TIERCEL_URL`, `TIERCEL_MEMORY`, `TIERCEL_NAMESPACE`, `TIERCEL_JITTER`, `TIERCEL_SOFT_TIMEOUT` and
+        `TIERCEL_HARD_TIMEOUT`. An empty variable is as good as none.
+
+        Args:
+            environ: Instead of the environment of the process.
+            given: Arguments of `Cache`, which the program decides itself; they win over the environment.
+
+        Raises:
+            ConfigurationError: A variable cannot be read.
+
+        Example:
+            >>> Cache.from_env({"TIERCEL_MEMORY": "32MB"}).stats().bound
+            32000000
+        """
+        return cls(**{**settings.from_environment(os.environ if environ is None else environ), **given})
+
+    # -- declarations ------------------------------------------------------------------------------------------------
+
+    def response(self, **policy: Unpack[PolicyFields]) -> Callable[[Function], Function]:
+        """Store the responses of a route. Stands below the decorator of the route.
+
+        Args:
+            policy: The fields of `Policy`; `ttl` is required.
+
+        Raises:
+            ConfigurationError: A field cannot work. What only the route can tell is found at start-up.
+
+        Example:
+            >>> from fastapi import FastAPI
+            >>> app, cache = FastAPI(), Cache()
+            >>> cache.install(app)
+            >>> @app.get("/products/{product_id}")
+            ... @cache.response(ttl=60, tags="product:{product_id}")
+            ... async def read_product(product_id: int) -> dict[str, int]:
+            ...     return {"id": product_id}
+        """
+        return self._declaring(settings.policy_of("response", policy), ())
+
+    def invalidates(self, *tags: str) -> Callable[[Function], Function]:
+        """Invalidate tags when the route has answered without an error (2xx, 3xx).
+
+        Before the reply leaves, and once more when the dependencies of the request have been closed, for that is when
+        many sessions commit.
+
+        Args:
+            tags: Templates over the arguments of the endpoint: `"product:{product_id}"`.
+
+        Raises:
+            ConfigurationError: There are no tags. Unknown names in templates are found at start-up.
+
+        Example:
+            >>> from fastapi import FastAPI
+            >>> app, cache = FastAPI(), Cache()
+            >>> cache.install(app)
+            >>> @app.put("/products/{product_id}")
+            ... @cache.invalidates("product:{product_id}", "products")
+            ... async def update_product(product_id: int) -> None: ...
+        """
+        if not tags:
+            message = '@cache.invalidates() invalidates nothing. Name some tags: @cache.invalidates("products").'
+            raise ConfigurationError(message)
+        return self._declaring(None, tags)
+
+    def memoize(self, **policy: Unpack[PolicyFields]) -> Callable[[Function], Function]:
+        """Store what a function returns, by its arguments. Asynchronous or not; dependencies and methods, too.
+
+        Values go by the return annotation, and every caller gets one of its own, so that changing it changes nothing
+        for the others. Simultaneous calls with the same arguments run once, and share what it raises, which is not
+        stored. An asynchronous function runs in a task of its own, which no caller's cancellation reaches; a
+        synchronous one in the thread of the first who calls it.
+
+        Args:
+            policy: `ttl` (required), `stale_while_revalidate`, `stale_if_error`, `tags`, and `key`: a callable over the
+                arguments that returns what stands for them in the key.
+
+        Raises:
+            ConfigurationError: An argument cannot be part of a key, the return annotation cannot be stored, a tag names
+                no argument, or a field of `Policy` is given that means nothing for a function.
+
+        Example:
+            >>> cache = Cache()
+            >>> @cache.memoize(ttl="5m", tags="rates:{base}")
+            ... async def load_rates(base: str) -> dict[str, float]:
+            ...     return {"USD": 1.0}
+        """
+        declared = settings.policy_of("memoize", policy)
+
+        def decorate(function: Function) -> Function:
+            earlier = declaration_of(function)
+            if earlier is None:
+                return cast("Function", self._memoizer.memoized(function, declared))
+            # Above @cache.response it would answer without it, and nobody would name the tags: they change places.
+            inner = self._memoizer.memoized(endpoint_of(function, earlier), declared)
+            return cast("Function", self._declared(inner, earlier.engine, earlier.policy, earlier.invalidates))
+
+        return decorate
+
+    def install(  # noqa: PLR0913 - DESIGN
+        self,
+        app: Any,  # noqa: ANN401 - FastAPI, which this module must not import
+        *,
+        mode: Literal["declared", "headers"] = "declared",
+        default: Policy | None = None,
+        obey_requests: bool = False,
+        heuristic: bool = False,
+        targets: Iterable[str] = (),
+        shadow: bool = False,
+    ) -> None:
+        """Put the cache into a FastAPI application: middleware, lifespan, OpenAPI.
+
+        Args:
+            app: The application.
+            mode: `declared`: only routes with `@cache.response` are stored. `headers`: whatever RFC 9111 permits.
+            default: The policy of responses that say nothing themselves, in `headers` mode.
+            obey_requests: Whether a request's own Cache-Control may ask the application for work.
+            heuristic: Whether heuristic freshness is used (RFC 9111 §4.2.2), in `headers` mode.
+            targets: The targeted fields that mean this cache (RFC 9213).
+            shadow: The application always answers; Cache-Status says what the cache would have done.
+
+        Raises:
+            ConfigurationError: There is a cache on this application already. What is wrong with declarations is found
+                when the application starts, or at its first request.
+
+        Example:
+            >>> from fastapi import FastAPI
+            >>> app, cache = FastAPI(), Cache()
+            >>> cache.install(app)
+        """
+        # The only arrow upwards: the façade knows its rim by name, so that `import tiercel` costs nothing of FastAPI.
+        importlib.import_module("tiercel.fastapi").install(
+            self,
+            app,
+            mode=mode,
+            default=default,
+            obey_requests=obey_requests,
+            heuristic=heuristic,
+            targets=tuple(targets),
+            shadow=shadow,
+        )
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> Any:  # noqa: ANN401 - what was set
+        """The value under a key; None where there is none.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().get("greeting")) is None
+            True
+        """
+        return self._named.get(key)
+
+    async def set(self, key: str, value: object, *, ttl: Duration, tags: str | Iterable[str] = ()) -> None:
+        """Store a value: builtins, dates, UUIDs and the like, and containers of these.
+
+        It replaces what was stored under the key, and what is just being made for it.
+
+        Args:
+            key: Its name.
+            value: The value.
+            ttl: How long it is fresh: seconds, timedelta or text such as `"5m"`.
+            tags: What an invalidation can name.
+
+        Raises:
+            ConfigurationError: The ttl or a tag cannot be read.
+            TypeError: The value cannot be stored; then nothing has changed.
+
+        Example:
+            >>> import asyncio
+            >>> async def greet(cache: Cache) -> str:
+            ...     await cache.set("greeting", "hello", ttl="1h")
+            ...     return await cache.get("greeting")
+            >>> asyncio.run(greet(Cache()))
+            'hello'
+        """
+        self._named.set(key, value, ttl=ttl, tags=tags)
+
+    async def delete(self, key: str) -> Ack:
+        """Forget the value under a key, also one that is just being made.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().delete("greeting")).durable
+            True
+        """
+        return _ack(self._named.delete(key))
+
+    async def get_or_set(
+        self, key: str, factory: Callable[[], Any], *, ttl: Duration, tags: str | Iterable[str] = ()
+    ) -> Any:  # noqa: ANN401 - what the factory returns
+        """The value under a key, made by the factory where there is none: once, however many ask.
+
+        Args:
+            key: Its name.
+            factory: Returns the value, or an awaitable of it. Its exceptions are raised here and not stored.
+            ttl: How long it is fresh.
+            tags: What an invalidation can name.
+
+        Raises:
+            ConfigurationError: The ttl or a tag cannot be read.
+            TypeError: The value is of a class that only an annotation could describe. Use `memoize` for such.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().get_or_set("numbers", lambda: [1, 2, 3], ttl=60))
+            [1, 2, 3]
+        """
+        return await self._named.get_or_set(key, factory, ttl=ttl, tags=tags)
+
+    async def write_through(
+        self,
+        key: str,
+        value: object,
+        writer: Callable[[Any], Any],
+        *,
+        ttl: Duration,
+        tags: str | Iterable[str] = (),
+    ) -> Ack:
+        """Write a value to where it belongs, then store it.
+
+        Whatever was stored is invalid when this returns, also when the writer raises, for nobody knows then what it
+        has done. Of two writes at the same time neither is stored: nobody knows which came first. Nor is one whose
+        tags were invalidated meanwhile.
+
+        Args:
+            key: Its name.
+            value: The value.
+            writer: Called, and awaited where it can be, with the value. Its exceptions are raised here.
+            ttl: How long it is fresh.
+            tags: What an invalidation can name.
+
+        Raises:
+            ConfigurationError: The ttl or a tag cannot be read.
+            TypeError: The value cannot be stored; then it was not written either.
+
+        Example:
+            >>> import asyncio
+            >>> database: dict[str, int] = {}
+            >>> async def save(limit: int) -> None:
+            ...     database["limit"] = limit
+            >>> asyncio.run(Cache().write_through("limit", 10, save, ttl="1h")).durable, database
+            (True, {'limit': 10})
+        """
+        return _ack(await self._named.write_through(key, value, writer, ttl=ttl, tags=tags))
+
+    # -- invalidation ------------------------------------------------------------------------------------------------
+
+    async def invalidate(self, *tags: str, soft: bool = False, wait: Literal["local", "all"] = "local") -> Ack:
+        """Invalidate everything under the tags. Final when it returns, also against what is being produced.
+
+        Args:
+            tags: Their names.
+            soft: What is stored may still be served while one request renews it.
+            wait: `all`: until every process that shares the store has applied it.
+
+        Raises:
+            ConfigurationError: A tag is no string.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().invalidate("products")).durable
+            True
+        """
+        del wait  # there is one process, and it has
+        return _ack(self.engine.invalidate(settings.names(tags, "cache.invalidate"), soft=soft))
+
+    async def clear(self) -> Ack:
+        """Forget everything, also what is just being made.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().clear()).durable
+            True
+        """
+        return _ack(self.engine.clear())
+
+    @asynccontextmanager
+    async def mutation(self, *tags: str) -> AsyncGenerator[None]:
+        """Around a change: the tags are invalidated when it is over, whether or not it has succeeded.
+
+        Args:
+            tags: Their names.
+
+        Raises:
+            ConfigurationError: A tag is no string; before anything is changed.
+
+        Example:
+            >>> async def rename(session, cache):
+            ...     async with cache.mutation("product:42"):
+            ...         await session.commit()
+        """
+        named = settings.names(tags, "cache.mutation")
+        try:
+            yield
+        finally:
+            self.engine.invalidate(named)
+
+    # -- what it does ------------------------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """What it has done so far, and what it holds.
+
+        Example:
+            >>> Cache(memory="64MB").stats().bound
+            64000000
+        """
+        return stats_of(self.engine, missed=self._named.missed)
+
+    def explain(self, request: Any) -> Explanation:  # noqa: ANN401 - a request of any framework, or a scope
+        """What would be done with a request now, and why; nothing is changed by asking.
+
+        Args:
+            request: A Starlette or FastAPI request, or an ASGI scope.
+
+        Raises:
+            ConfigurationError: The routes of the application are declared in a way that cannot work.
+
+        Example:
+            >>> from fastapi import FastAPI, Request
+            >>> app, cache = FastAPI(), Cache()
+            >>> cache.install(app)
+            >>> @app.get("/why")
+            ... async def why(request: Request) -> str:
+            ...     return cache.explain(request).decision
+        """
+        return explain.explain(self.engine, self.surfaces, request)
+
+    async def aclose(self) -> None:
+        """End what runs in the background. An installed application does this at its own end.
+
+        The cache can be used, and closed, again.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().aclose())
+        """
+        await self.engine.background.aclose()
+        await self._recall.aclose()
+
+    def _declaring(self, policy: Policy | None, invalidates: tuple[str, ...]) -> Callable[[Function], Function]:
+        def decorate(endpoint: Function) -> Function:
+            return cast("Function", self._declared(endpoint, self.engine, policy, invalidates))
+
+        return decorate
+
+    def _declared(
+        self, endpoint: Callable[..., Any], engine: Engine, policy: Policy | None, invalidates: tuple[str, ...]
+    ) -> Callable[..., Any]:
+        """What FastAPI is given instead of an endpoint."""
+        stand_in, declaration = declare(endpoint, engine=engine, policy=policy, invalidates=invalidates)
+        self.declarations.append(declaration)
+        return stand_in
+
+
+def _ack(cut: int) -> Ack:
+    return Ack(id=cut, durable=True, applied=(f"{platform.node()}:{os.getpid()}",))

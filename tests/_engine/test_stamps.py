@@ -1,0 +1,113 @@
+"""The invalidation log of one process."""
+
+import threading
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiercel._engine.stamps import Stamps, Verdict
+
+TAGS = ["a", "b", "c"]
+
+
+def test_what_was_born_before_a_cut_of_one_of_its_tags_is_unusable() -> None:
+    stamps = Stamps()
+    born = stamps.position
+    stamps.cut(["a"])
+    assert stamps.verdict(["a", "b"], born) is Verdict.CUT
+    assert stamps.verdict(["b"], born) is Verdict.USABLE
+    assert stamps.verdict(["a"], stamps.position) is Verdict.USABLE
+    assert stamps.verdict([], born) is Verdict.USABLE
+
+
+def test_a_soft_cut_makes_stale_and_a_hard_one_wins() -> None:
+    stamps = Stamps()
+    stamps.cut(["a"], soft=True)
+    assert stamps.verdict(["a"], 0) is Verdict.SOFT
+    assert stamps.verdict(["a"], 1) is Verdict.USABLE
+    stamps.cut(["b"])
+    assert stamps.verdict(["a", "b"], 0) is Verdict.CUT
+    assert stamps.verdict(["b", "a"], 0) is Verdict.CUT
+    stamps.cut(["a"])
+    assert stamps.verdict(["a"], 1) is Verdict.CUT
+
+
+def test_ids_increase_strictly_also_where_nothing_is_named() -> None:
+    stamps = Stamps()
+    ids = [stamps.cut([]), stamps.cut(["a"]), stamps.cut(["a"], soft=True), stamps.clear(), stamps.cut(["a"])]
+    assert ids == [1, 2, 3, 4, 5]
+    assert stamps.position == 5
+
+
+def test_clearing_cuts_everything_born_before() -> None:
+    stamps = Stamps()
+    stamps.cut(["a"])
+    stamps.clear()
+    assert stamps.verdict([], 1) is Verdict.CUT
+    assert stamps.verdict(["a"], 2) is Verdict.USABLE
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_the_log_is_bounded_and_what_it_forgets_is_cut_for_all(soft: bool) -> None:  # noqa: FBT001
+    stamps = Stamps(limit=3)
+    for number in range(10):
+        stamps.cut([f"t{number}"], soft=soft)
+    assert stamps.floor == 7
+    assert stamps.verdict(["unheard-of"], 6) is Verdict.CUT
+    assert stamps.verdict(["unheard-of"], 7) is Verdict.USABLE
+    assert stamps.verdict(["t9"], 9) is not Verdict.USABLE
+
+
+def test_a_tag_that_is_cut_again_is_not_the_oldest_any_more() -> None:
+    stamps = Stamps(limit=2)
+    stamps.cut(["a"])
+    stamps.cut(["b"])
+    stamps.cut(["a"])
+    stamps.cut(["c"])
+    assert stamps.floor == 2
+    assert stamps.verdict(["a"], 2) is Verdict.CUT
+
+
+cuts = st.lists(st.tuples(st.sets(st.sampled_from(TAGS)), st.booleans()), max_size=12)
+
+
+@given(cuts, st.integers(1, 4))
+def test_a_bounded_log_never_lets_through_what_an_unbounded_one_stops(given_: list[tuple[set[str], bool]], limit: int) -> None:
+    bounded, whole = Stamps(limit=limit), Stamps()
+    for tags, soft in given_:
+        assert bounded.cut(tags, soft=soft) == whole.cut(tags, soft=soft)
+    severity = list(Verdict).index
+    for born, tag in product(range(len(given_) + 1), TAGS):
+        assert severity(bounded.verdict([tag], born)) >= severity(whole.verdict([tag], born))
+
+
+@given(cuts)
+def test_what_was_once_cut_never_becomes_usable_again(given_: list[tuple[set[str], bool]]) -> None:
+    stamps, severity = Stamps(limit=2), list(Verdict).index
+    worst: dict[tuple[int, str], int] = {}
+    for tags, soft in given_:
+        stamps.cut(tags, soft=soft)
+        for born, tag in product(range(stamps.position + 1), TAGS):
+            found = severity(stamps.verdict([tag], born))
+            assert found >= worst.get((born, tag), 0)
+            worst[born, tag] = found
+
+
+def test_a_thread_that_reads_while_another_cuts_never_sees_an_earlier_cut_disappear() -> None:
+    stamps, over = Stamps(limit=4), threading.Event()
+    stamps.cut(["a"])
+    seen: set[Verdict] = set()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.add(stamps.verdict(["a"], 0))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(20_000):
+        stamps.cut(["a", f"t{number % 7}"])
+    over.set()
+    reader.join()
+    assert seen == {Verdict.CUT}

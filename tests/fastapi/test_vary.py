@@ -1,0 +1,91 @@
+"""What selects a response, and what the tiers outside us are told of that."""
+
+import asyncio
+from typing import Annotated, Any
+
+import httpx
+from fastapi import Cookie, Depends, FastAPI, Request
+from fastapi.security import APIKeyCookie, HTTPBearer
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tiercel import Cache, Policy
+from tiercel.testing import VirtualClock
+
+
+def client(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop")
+
+
+async def test_asking_whether_a_stored_response_is_still_good_does_not_make_it_vary() -> None:
+    app, cache, calls = FastAPI(), Cache(clock=VirtualClock(), jitter=0.0), list[int]()
+    cache.install(app)
+
+    @app.get("/")
+    @cache.response(ttl=1)
+    async def read() -> int:
+        calls.append(1)
+        return len(calls)
+
+    async with client(app) as http:
+        await http.get("/")
+        await asyncio.sleep(2)
+        renewed = await http.get("/")
+        other = await http.get("/", headers={"user-agent": "another"})
+    assert (renewed.json(), other.json()) == (2, 2)
+    assert "vary" not in renewed.headers
+
+
+async def test_a_guarded_response_names_what_identity_was_taken_from() -> None:
+    app, cache = FastAPI(), Cache()
+    cache.install(app)
+    key = APIKeyCookie(name="key")
+
+    @app.get("/named")
+    @cache.response(ttl=60, browser_ttl=60, per="user.credentials")
+    async def named(user: Annotated[Any, Depends(HTTPBearer())]) -> str:
+        return str(user.credentials)
+
+    @app.get("/cookie")
+    @cache.response(ttl=60)
+    async def cookie(user: Annotated[str, Depends(key)]) -> str:
+        return user
+
+    async with client(app) as http:
+        answers = [
+            await http.get("/named", headers={"authorization": "Bearer ada"}),
+            await http.get("/cookie", headers={"cookie": "key=ada"}),
+        ]
+    assert [answer.headers["vary"] for answer in answers] == ["authorization", "cookie"]
+
+
+class Sessions:
+    """Hands in who asks from outside of the cache, as session middleware does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["user"] = HTTPConnection(scope).headers.get("x-key", "nobody")
+        await self.app(scope, receive, send)
+
+
+async def test_under_a_default_lifetime_nobody_shares_what_depends_on_who_asks() -> None:
+    app, cache = FastAPI(), Cache()
+    cache.install(app, mode="headers", default=Policy(ttl=60))
+    app.add_middleware(Sessions)
+
+    @app.get("/me")
+    async def read(request: Request) -> str:
+        return str(request.scope["user"])
+
+    @app.get("/cookie")
+    async def cookie(name: Annotated[str, Cookie()] = "nobody") -> str:
+        return name
+
+    async with client(app) as http:
+        users = ["ada", "bob", "ada"]
+        assert [(await http.get("/me", headers={"x-key": user})).json() for user in users] == users
+        assert [(await http.get("/cookie", headers={"cookie": f"name={user}"})).json() for user in users] == users
+        assert (await http.get("/me", headers={"x-key": "ada"})).headers["cache-status"].startswith("tiercel; hit")
