@@ -169,7 +169,12 @@ async def test_what_is_remembered_is_bounded_in_number_and_in_length() -> None:
     await shop.get(f"/{PLACES + 99}")  # the oldest went, not the newest
     assert resolver.asked == before
     gate._places.clear()
-    for long in ({"path": "/" * (PLACE_LENGTH + 1)}, {"raw_path": b"/" * PLACE_LENGTH}, {"query_string": b"x" * PLACE_LENGTH}, {"method": "X"}):
+    for long in (
+        {"path": "/" * (PLACE_LENGTH + 1)},
+        {"raw_path": b"/" * PLACE_LENGTH},
+        {"query_string": b"x" * PLACE_LENGTH},
+        {"method": "X"},
+    ):
         await bare(gate, **long)
     await bare(gate, headers=[(b"host", b"x" * PLACE_LENGTH)])
     assert not gate._places
@@ -249,16 +254,31 @@ lines = st.tuples(
     st.one_of(
         st.sampled_from(
             [
-                b"host", b"range", b"if-range", b"if-none-match", b"if-match", b"if-modified-since", b"cache-control",
-                b"pragma", b"authorization", b"accept", b"accept-encoding", b"cookie", b"content-length", b"",
-                b"transfer-encoding", b"connection",
+                b"host",
+                b"range",
+                b"if-range",
+                b"if-none-match",
+                b"if-match",
+                b"if-modified-since",
+                b"cache-control",
+                b"pragma",
+                b"authorization",
+                b"accept",
+                b"accept-encoding",
+                b"cookie",
+                b"content-length",
+                b"",
+                b"transfer-encoding",
+                b"connection",
             ]  # fmt: skip
         ),
         st.binary(max_size=8).map(bytes.lower),
     ),
     st.one_of(
         st.binary(max_size=40),
-        st.sampled_from([b"bytes=0-", b"bytes=-1", b"bytes=9-1", b"*", b'"', b"max-age=-1", b"\x00\r\n", b"\xff" * 9, b"9" * 99]),
+        st.sampled_from(
+            [b"bytes=0-", b"bytes=-1", b"bytes=9-1", b"*", b'"', b"max-age=-1", b"\x00\r\n", b"\xff" * 9, b"9" * 99]
+        ),
     ),
 )
 
@@ -268,7 +288,9 @@ lines = st.tuples(
     st.sampled_from(["GET", "HEAD", "QUERY", "POST", "", "get", "\udcff"]),
     st.text(max_size=9),
     st.binary(max_size=9),
-    st.sampled_from([FRESH, (b"vary", b"accept, cookie"), (b"vary", b"*"), (b"etag", b'"1"'), (b"cache-control", b"\xff=\x00,")]),
+    st.sampled_from(
+        [FRESH, (b"vary", b"accept, cookie"), (b"vary", b"*"), (b"etag", b'"1"'), (b"cache-control", b"\xff=\x00,")]
+    ),
 )
 def test_no_request_makes_anything_raise_and_nothing_stored_is_lost(
     requests: list[list[Header]], method: str, path: str, query: bytes, said: Header
@@ -281,7 +303,9 @@ def test_no_request_makes_anything_raise_and_nothing_stored_is_lost(
             assert 200 <= visit.status < 600
             assert visit.ended
         shop.origin.say = Say(status=500, headers=())
-        assert (await shop.get("/kept")).said == ("fwd=uri-miss; detail=error-without-freshness" if said[1] == b"*" else "hit")
+        assert (await shop.get("/kept")).said == (
+            "fwd=uri-miss; detail=error-without-freshness" if said[1] == b"*" else "hit"
+        )
 
     run_virtual(play())
 
@@ -359,7 +383,9 @@ async def test_a_query_that_is_too_long_for_a_key_is_passed_on_whole() -> None:
 async def test_a_query_in_pieces_is_put_together() -> None:
     shop, content = Shop(), list[bytes]()
     shop.app.app = echoing(content)
-    pieces: list[Message] = [{"type": "http.request", "body": b"%d" % number, "more_body": number < 9} for number in range(10)]
+    pieces: list[Message] = [
+        {"type": "http.request", "body": b"%d" % number, "more_body": number < 9} for number in range(10)
+    ]
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -641,12 +667,18 @@ def middleware(say: Say, **settings: Any) -> Client:
         ({"default": Policy(ttl=10)}, [], True),
         ({"heuristic": True}, [(b"last-modified", b"Fri, 01 Jan 2027 00:00:00 GMT")], True),
         ({}, [(b"last-modified", b"Fri, 01 Jan 2027 00:00:00 GMT")], False),
-        ({"targets": ["CDN-Cache-Control"]}, [(b"cdn-cache-control", b"max-age=60"), (b"cache-control", b"no-store")], True),
+        (
+            {"targets": ["CDN-Cache-Control"]},
+            [(b"cdn-cache-control", b"max-age=60"), (b"cache-control", b"no-store")],
+            True,
+        ),
         ({}, [(b"cdn-cache-control", b"max-age=60"), (b"cache-control", b"no-store")], False),
     ],
 )
 async def test_the_middleware_stores_what_its_settings_permit(
-    settings: dict[str, Any], headers: list[Header], stored: bool  # noqa: FBT001
+    settings: dict[str, Any],
+    headers: list[Header],
+    stored: bool,  # noqa: FBT001
 ) -> None:
     client = middleware(Say(headers=headers), **settings)
     first, second = await client.get(), await client.get()

@@ -71,6 +71,7 @@ class Gate:
     ) -> None:
         self.app = app
         self._engine = engine
+        engine.installed = True
         self._resolve = resolve
         self._rules = rules
         self._watch = watch
@@ -140,7 +141,7 @@ class Gate:
             return cast("Target | None", found)
         target = resolve(scope)
         by_url = resolve.by_url if target is None else target.rules.by_url
-        known = by_url and scope["method"] in rfc9111.CACHEABLE
+        known = by_url and scope["method"] in {"GET", "HEAD"}  # of a QUERY fields and content are part of the key
         if known and len(raw or b"") + len(scope["path"]) + len(query) + len(host or b"") <= PLACE_LENGTH:
             if len(self._places) >= PLACES:
                 del self._places[next(iter(self._places))]

@@ -284,7 +284,8 @@ def test_a_head_replaces_a_head() -> None:
         pytest.param(part(50, 59), True, id="3.4-another-part"),
         pytest.param(part(50, 59, etag=b'"old"'), False, id="3.4-a-part-of-another-representation"),
         pytest.param(ENTRY, True, id="3.4-complete-and-fresh"),
-        pytest.param(replace(ENTRY, lifetime=0.0, stale_if_error=60.0), False, id="3.4-complete-and-stale"),
+        pytest.param(replace(ENTRY, lifetime=0.0, stale_if_error=60.0), True, id="3.4-complete-and-stale"),
+        pytest.param(replace(ENTRY, lifetime=-1e9), False, id="3.4-complete-and-past-all-use"),
         pytest.param(HEAD_ONLY, True, id="3.4-a-head"),
     ],
 )

@@ -339,6 +339,22 @@ async def test_after_what_cannot_be_copied_nobody_waits_for_anybody_for_a_while(
     assert await outcomes([opened(), opened()]) == [[5], [5]]
 
 
+async def test_a_value_that_is_past_all_use_does_not_keep_that_from_being_noted(cache: Cache) -> None:
+    source = Source()
+
+    @cache.memoize(ttl=60)
+    async def opened() -> list[object]:
+        number = await source.call()
+        return [number if number == 1 else iter([number])]
+
+    await opened()
+    await asyncio.sleep(60)
+    await opened()
+    before = now()
+    await asyncio.gather(opened(), opened())
+    assert now() == before + 1.0
+
+
 async def test_what_cannot_be_copied_does_not_cost_the_value_that_is_kept_for_emergencies(cache: Cache) -> None:
     made: list[object] = [1, iter([2]), OSError("down")]
     calls = 0

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, MutableMapping
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.security import HTTPBearer
@@ -193,3 +194,36 @@ def test_what_only_looks_like_a_mistake_is_none(setup: Callable[[FastAPI, Cache]
     table = table_of(app, cache)
     table.version()
     assert table(scope_of("/m/x")) is None
+
+
+# -- what no error can say --------------------------------------------------------------------------------------------
+
+
+async def test_a_cache_that_is_installed_nowhere_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    cache, app = Cache(), FastAPI()
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read() -> int:
+        return 1
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as http:
+        assert [(await http.get("/")).json() for _ in range(2)] == [1, 1]
+    assert [record.getMessage().partition(" is ")[2] for record in caplog.records if record.name == "tiercel"] == [
+        "declared with a cache that is installed nowhere. Call cache.install(app)."
+    ]
+
+
+async def test_an_identity_that_leads_nowhere_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    cache, app = Cache(), FastAPI()
+    cache.install(app)
+
+    @app.get("/")
+    @cache.response(ttl=60, per="user.naem")
+    async def read(user: Annotated[Any, Depends(lambda: object())]) -> int:
+        return 1
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as http:
+        answer = await http.get("/")
+    assert "detail=identity-unknown" in answer.headers["cache-status"]
+    assert any("the identity of GET /" in record.getMessage() for record in caplog.records if record.name == "tiercel")

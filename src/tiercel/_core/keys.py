@@ -10,7 +10,7 @@ from typing import Final
 from tiercel._core.conditions import same_strong
 from tiercel._core.dates import parse_date
 from tiercel._core.entry import Entry, Headers, Request, Selecting
-from tiercel._core.freshness import current_age, retain_until, seconds_until_stale
+from tiercel._core.freshness import current_age, retain_until
 from tiercel._core.headers import combined, lines, members, split
 from tiercel._core.ranges import covers
 
@@ -247,8 +247,8 @@ def _supersedes(entry: Entry, old: Entry, now: float) -> bool:
         return True
     if old.method == "HEAD":
         return False
-    if old.partial is None:  # a part of the next representation ends what is stale of the last one
-        return seconds_until_stale(old, now) <= 0
+    if old.partial is None:  # whoever asks for one byte must not end what may still stand in for an error
+        return retain_until(old) <= now
     held = entry.partial.first <= old.partial.first and old.partial.last <= entry.partial.last
     return held or not same_strong(combined(entry.headers, b"etag"), combined(old.headers, b"etag"))
 

@@ -100,8 +100,13 @@ def combine(stored: Sequence[Entry], part: Entry) -> Entry:
     joined = part
     rest = [entry for entry in stored if _of_one_representation(entry, part)]
     whole = next((entry for entry in rest if entry.partial is None), None)
-    if whole is not None:  # confirmed: the whole is as new as its part
-        return replace(part, status=whole.status, headers=whole.headers, body=whole.body, partial=None)
+    if whole is not None:  # confirmed: the whole is as new as its part, and says what that says (RFC 9111 §3.4)
+        named = {name for name, _ in part.headers} - _REPLACED
+        spoken = {name for name in named if lines(part.headers, name) != lines(whole.headers, name)}
+        headers = [*without(whole.headers, spoken), *[line for line in part.headers if line[0] in spoken]]
+        return replace(
+            part, status=whole.status, headers=headers, body=whole.body, partial=None, tags=_tags_of(part, whole)
+        )
     growing = True
     while growing:
         growing = False
@@ -201,12 +206,18 @@ def _joined(new: Entry, old: Entry) -> Entry | None:
         new,
         headers=[*without(old.headers, spoken), *new.headers],
         body=before + new.body + after,
+        tags=_tags_of(new, old),
         partial=Partial(
             first=min(one.first, other.first),
             last=max(one.last, other.last),
             complete=other.complete if one.complete is None else one.complete,
         ),
     )
+
+
+def _tags_of(one: Entry, other: Entry) -> tuple[str, ...]:
+    """What is made of both falls with either."""
+    return tuple(dict.fromkeys((*one.tags, *other.tags)))
 
 
 def _contradict(one: Partial, other: Partial) -> bool:

@@ -57,24 +57,18 @@ class CacheStatus:
             >>> CacheStatus(fwd="stale", ttl=-3, stored=True).render()
             b'tiercel; fwd=stale; ttl=-3; stored'
         """
-        parts = [token_or_string(self.cache)]
-        if self.hit:
-            parts.append(b"hit")
-        if self.fwd is not None:
-            parts.append(b"fwd=" + token_or_string(self.fwd))
-        if self.fwd_status is not None:
-            parts.append(b"fwd-status=" + _integer(self.fwd_status))
-        if self.ttl is not None:
-            parts.append(b"ttl=" + _integer(self.ttl))
-        if self.stored:
-            parts.append(b"stored")
-        if self.collapsed:
-            parts.append(b"collapsed")
-        if self.key is not None:
-            parts.append(b"key=" + string(self.key))
-        if self.detail is not None:
-            parts.append(b"detail=" + token_or_string(self.detail))
-        return b"; ".join(parts)
+        said: list[tuple[bytes, bytes | None]] = [
+            (b"hit", b"" if self.hit else None),
+            (b"fwd", None if self.fwd is None else token_or_string(self.fwd)),
+            (b"fwd-status", None if self.fwd_status is None else _integer(self.fwd_status)),
+            (b"ttl", None if self.ttl is None else _integer(self.ttl)),
+            (b"stored", b"" if self.stored else None),
+            (b"collapsed", b"" if self.collapsed else None),
+            (b"key", None if self.key is None else string(self.key)),
+            (b"detail", None if self.detail is None else token_or_string(self.detail)),
+        ]
+        told = [name + b"=" + value if value else name for name, value in said if value is not None]
+        return b"; ".join([token_or_string(self.cache), *told])
 
     @classmethod
     def parse(cls, value: bytes | str) -> "tuple[CacheStatus, ...]":

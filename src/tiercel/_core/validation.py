@@ -6,7 +6,7 @@ from tiercel._core.conditions import SUCCESSFUL, same_weak
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
 from tiercel._core.headers import combined, end_to_end, lines, without
 from tiercel._core.keys import selecting
-from tiercel._core.storing import Asked, Terms, refusal, selecting_names, terms, undressed
+from tiercel._core.storing import Asked, Terms, refusal, selecting_names, storable, terms, undressed
 from tiercel._core.unsafe import group_tags
 
 _OK = 200
@@ -55,10 +55,13 @@ def renewed(asked: Asked, entry: Entry, head: Head, now: float) -> Entry:
     if not isinstance(found, Terms):
         # It answers this request, for the application has just confirmed it; but no other one unasked.
         found = Terms(0.0, 0.0, 0.0, 0.0, must_revalidate=True, must_validate=True)
+    # What a 200 with these fields would not be allowed to leave in store, a 304 is not either.
+    refused = refusal(asked, Head(status=entry.status, headers=head.headers)) is not None
+    kept = [] if refused else storable(asked, head)
     names = selecting_names(asked, said.headers) | {name for name, _ in entry.selecting}
     return replace(
         entry,
-        headers=_updated(entry.headers, head.headers),
+        headers=_updated(entry.headers, kept),
         selecting=selecting(names, asked.request.headers),
         tags=tuple(dict.fromkeys((*entry.tags, *group_tags(asked.request, head.headers)))),
         born=asked.born,

@@ -15,7 +15,6 @@ from typing import Any
 
 import anyio.to_thread
 
-from tiercel._core.events import Failed
 from tiercel._core.policy import Policy, Tags
 from tiercel._engine.engine import Engine
 from tiercel._engine.fills import Fill
@@ -242,6 +241,8 @@ class _Calling:
         visit = current.get()
         if visit is not None and visit.engine is not declaration.engine:
             visit = None
+        if visit is None:
+            declaration.engine.called_by_hand(getattr(declaration.endpoint, "__qualname__", "an endpoint"))
         self._declaration = declaration
         self._visit = visit
         self._fill = None if visit is None else visit.enter(declaration.policy)
@@ -302,7 +303,7 @@ def _said(tags: Tags, arguments: Mapping[str, Any], value: object) -> tuple[str,
 def _bar(fill: Fill, error: Exception) -> None:
     """Keep an answer out of the store that is on its way there already, and nobody waiting for the next one."""
     engine, now = fill.call.engine, fill.call.engine.clock.time()
-    engine.tell(Failed(where=f"the tags of {fill.call.route.label}", error=error))
+    engine.misled(f"the tags of {fill.call.route.label}", error)
     engine.tiers.mark(fill.flight.lane, until=now + engine.limits.pass_for, now=now)
     fill.status = replace(fill.status, detail="tags-unknown")
     fill.asked = None

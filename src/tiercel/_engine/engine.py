@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tiercel._core import keys
 from tiercel._core.entry import Entry, Request
-from tiercel._core.events import Answered, Event, Invalidated
+from tiercel._core.events import Answered, Event, Failed, Invalidated
 from tiercel._engine.background import Background
 from tiercel._engine.chunks import Room
 from tiercel._engine.flights import Flight, Phase
@@ -70,6 +70,8 @@ class Engine:
         self.room = Room(bound // AFLOAT_SHARE)
         self.background = Background(self.tell)
         self.counts = Counts()
+        self.installed = False
+        """Whether requests come through a gate of this cache."""
         self._flights: dict[bytes, list[Flight]] = {}
 
     def tell(self, event: Event) -> None:
@@ -78,6 +80,17 @@ class Engine:
                 observer.on_event(event)
             except Exception:  # noqa: BLE001 - of the user's; the request is answered all the same
                 _log.exception("%r raised when it was told of %r", observer, event)
+
+    def misled(self, where: str, error: BaseException) -> None:
+        """Something of the program's led nowhere: the request is answered, nothing is kept, and the log says so."""
+        _log.warning("%s: %r. Nothing is stored.", where, error)
+        self.tell(Failed(where=where, error=error))
+
+    def called_by_hand(self, name: str) -> None:
+        """A declared endpoint ran for no request that the cache has seen: once, say so where that may be a mistake."""
+        if not self.installed:
+            self.installed = True
+            _log.warning("%s is declared with a cache that is installed nowhere. Call cache.install(app).", name)
 
     def answered(self, label: str, result: str, detail: str = "", seconds: float = 0.0) -> None:
         self.tell(Answered(key=label, result=result, detail=detail, seconds=seconds))

@@ -109,7 +109,8 @@ async def _look(call: Call, key: bytes, take_off: TakeOff, tried: list[Flight]) 
         case rfc9111.Refuse():
             return Refused()
         case rfc9111.Fill() as fill:
-            alone = _alone(call, key, fill)
+            # What could not be stored a moment ago is not waited for again: those who waited would queue.
+            alone = _alone(call, key, fill) or any(flight.entry is None for flight in tried)
             flight = None if alone else engine.board(call.lane(key), call.request, stored, call.selecting)
             if flight is not None and flight not in tried:
                 tried.append(flight)

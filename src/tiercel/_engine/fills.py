@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
-from tiercel._core import freshness, rfc9111
+from tiercel._core import freshness, present, rfc9111
 from tiercel._core.entry import Entry, Head
 from tiercel._core.events import Discarded, Failed, Stored
 from tiercel._core.status import CacheStatus
@@ -23,6 +23,7 @@ ASIDE = frozenset({"http.response.debug", "http.response.early_hint"})
 FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """Extensions by which a server sends a body itself: where it offers one, the head waits for what follows it."""
 NOT_MODIFIED = 304
+ERRORS = 400
 GONE = frozenset({404, 410})
 """Answers that end a stored response, however long it might still be served stale."""
 
@@ -307,9 +308,22 @@ class Fill:
             self.flight.emptied()
 
     async def _pass_on(self, message: Message) -> None:
-        if self.flight.has_caller:
-            start = message["type"] == "http.response.start"
-            await self.call.send(self.call.marked(message, self.status, self._current()) if start else message)
+        call = self.call
+        if not self.flight.has_caller:
+            return
+        if message["type"] != "http.response.start":
+            await call.send(message)
+            return
+        message = call.marked(message, self.status, self._current())
+        head = Head(status=message["status"], headers=message["headers"])
+        # The application has not seen the client's conditions: they are for us to keep, whether or not it is stored.
+        decided = present.conditional(head, call.request, call.engine.clock.time())
+        if decided is None:
+            await call.send(message)
+            return
+        await call.send({**message, "status": decided.status, "headers": list(decided.headers)})
+        await call.send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.flight.end()
 
     def _refuse(self, reason: str) -> None:
         """It will not be stored, and nobody should wait for the next one either."""
@@ -317,7 +331,8 @@ class Fill:
         self.flight.reason = reason or self.status.detail or ""
         self._retire()
         if self.asked is not None:
-            self._mark(self.call.engine.clock.time())
+            if (self.flight.status or 0) < ERRORS:  # one client's mistake says nothing of what others will get
+                self._mark(self.call.engine.clock.time())
             self._discarded(reason)
 
     def _keep_apart(self, entry: Entry, now: float) -> None:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Entry
-from tiercel._core.events import Failed
 from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
 from tiercel._core.status import CacheStatus
@@ -50,13 +49,11 @@ class Guard:
 
     async def ask(self, fill: Fill, policy: Policy, arguments: Mapping[str, Any]) -> bool:
         """Whether the endpoint is to run: for everyone who asks for this key, or for this caller only."""
-        if self.answer is not None:
-            return True  # the application is asked once more, for the same fill
         try:
             identity = self._identity(fill, policy, arguments)
         except Exception as error:  # noqa: BLE001 - of a property or a lazy attribute of the user's
             # Nobody knows whose response it will be: it is for this caller, and not kept.
-            fill.call.engine.tell(Failed(where=f"the identity of {self._target.rules.label}", error=error))
+            fill.call.engine.misled(f"the identity of {self._target.rules.label}", error)
             fill.status = CacheStatus(fwd="bypass", detail="identity-unknown")
             return True
         key = keys.primary(self._target.primary, *identity)

@@ -56,9 +56,7 @@ def install(  # noqa: PLR0913 - each is one decision of the operator's
     own, through = cookie_lookup()
     watch = partial(Watch, own=own, through=through)
     rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
-    app.add_middleware(
-        Gate, engine=cache.engine, resolve=table, rules=rules, watch=watch, blank=_blank, shadow=shadow
-    )
+    app.add_middleware(Gate, engine=cache.engine, resolve=table, rules=rules, watch=watch, blank=_blank, shadow=shadow)
     setattr(app, INSTALLED, cache)
     cache.surfaces.append(Surface(app=app, resolve=table, rules=rules))
     describe(app, table.cached)
@@ -119,9 +117,7 @@ def _describe_all(app: FastAPI, table: RouteTable) -> None:
             describe(described, table.cached)
 
 
-def _observe_outside(
-    app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], *, everything: bool
-) -> None:
+def _observe_outside(app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], *, everything: bool) -> None:
     """Stand outside of all middleware: what one reads there may decide what the application behind the gate answers."""
     build = app.build_middleware_stack
 

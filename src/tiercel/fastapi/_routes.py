@@ -8,7 +8,6 @@ from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from tiercel._core import keys
-from tiercel._core.events import Failed
 from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
 from tiercel._engine.endpoint import Declaration
@@ -115,7 +114,7 @@ class RouteTable:
         try:
             target = plan.target(scope)
         except Exception as error:  # noqa: BLE001 - of a callable of the user's; the request is answered all the same
-            self._engine.tell(Failed(where=f"the key of {plan.rules.label}", error=error))
+            self._engine.misled(f"the key of {plan.rules.label}", error)
             return None
         if self._overridden:  # what was made with other dependencies in place is not what these would make
             return target._replace(primary=keys.primary(target.primary, b"overrides", b"%d" % self._version))
