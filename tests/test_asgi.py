@@ -270,7 +270,7 @@ lines = st.tuples(
                 b"",
                 b"transfer-encoding",
                 b"connection",
-            ]  # fmt: skip
+            ]
         ),
         st.binary(max_size=8).map(bytes.lower),
     ),

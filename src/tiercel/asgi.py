@@ -36,6 +36,9 @@ CONTENT = 1 << 20
 WATCH = "tiercel.watch"
 """Where in the scope the watch is of somebody who stands outside of us, and may have read fields already."""
 
+ASKED = "tiercel.asked"
+"""Where in the scope path and query stand as the client sent them, before middleware outside of us has seen them."""
+
 _LOOKED_AT = rfc9111.PLAIN_STOPS | {b"host"}
 _UNKNOWN = object()
 
@@ -135,6 +138,7 @@ class Gate:
             scope["path"],
             raw,
             query,
+            scope.get(ASKED),
         )
         found = self._places.get(place, _UNKNOWN)
         if found is not _UNKNOWN:

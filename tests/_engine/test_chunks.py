@@ -54,4 +54,6 @@ def test_the_room_knows_what_is_kept(steps: list[bytes | int]) -> None:
             kept[: min(step, len(kept))] = [None] * min(step, len(kept))
         assert chunks.weight == sum(len(one) + OVERHEAD for one in kept if one is not None)
         assert room.taken == chunks.weight + others.weight
-        assert [chunks[at] for at, one in enumerate(kept) if one is not None] == [one for one in kept if one is not None]
+        assert [chunks[at] for at, one in enumerate(kept) if one is not None] == [
+            one for one in kept if one is not None
+        ]

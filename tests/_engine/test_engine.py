@@ -34,13 +34,27 @@ def board(shop: Shop, *headers: Header, method: str = "GET", names: frozenset[by
 def entry(*names: bytes, headers: tuple[Header, ...]) -> Entry:
     selecting = keys.selecting(names, headers)
     return Entry(
-        method="GET", status=200, headers=[], body=b"", selecting=selecting, born=0, asked_at=0, answered_at=0, lifetime=9
+        method="GET",
+        status=200,
+        headers=[],
+        body=b"",
+        selecting=selecting,
+        born=0,
+        asked_at=0,
+        answered_at=0,
+        lifetime=9,
     )
 
 
 @pytest.mark.parametrize(
     ("flying", "asking", "boards"),
-    [("GET", "GET", True), ("GET", "HEAD", True), ("HEAD", "HEAD", True), ("HEAD", "GET", False), ("QUERY", "GET", False)],
+    [
+        ("GET", "GET", True),
+        ("GET", "HEAD", True),
+        ("HEAD", "HEAD", True),
+        ("HEAD", "GET", False),
+        ("QUERY", "GET", False),
+    ],
 )
 async def test_a_fill_is_boarded_by_whom_its_method_answers(flying: str, asking: str, boards: bool) -> None:  # noqa: FBT001
     shop = Shop()

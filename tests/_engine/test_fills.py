@@ -42,7 +42,9 @@ def body(content: bytes, *, more: bool = False) -> Message:
 
 
 def by_method(scope: Scope) -> Say:
-    return Say(headers=[FRESH, (b"content-length", b"5")], chunks=[b"" if scope["method"] == "HEAD" else b"hello"], wait=1)
+    return Say(
+        headers=[FRESH, (b"content-length", b"5")], chunks=[b"" if scope["method"] == "HEAD" else b"hello"], wait=1
+    )
 
 
 async def test_a_stored_get_answers_head_without_a_body() -> None:
@@ -390,7 +392,7 @@ async def test_what_is_said_beside_a_response_reaches_the_caller_and_the_respons
         await visit.done()
     assert dict(visits[0].messages[0]) == aside
     assert visits[0].times[:2] == [0.0, 1.0]
-    assert [message["type"] for message in visits[1].messages][0] == "http.response.start"
+    assert visits[1].messages[0]["type"] == "http.response.start"
     assert (await shop.get()).said == "hit"
 
 
@@ -466,7 +468,9 @@ async def test_what_a_caller_that_was_cancelled_would_have_got_alone_is_cancelle
 
 
 async def test_what_is_announced_as_too_large_releases_the_waiters_at_the_head() -> None:
-    shop = Shop(Say(headers=[FRESH, (b"content-length", b"%d" % (2 * MEGABYTE))], chunks=[b"x" * MEGABYTE] * 2, pace=10, wait=1))
+    shop = Shop(
+        Say(headers=[FRESH, (b"content-length", b"%d" % (2 * MEGABYTE))], chunks=[b"x" * MEGABYTE] * 2, pace=10, wait=1)
+    )
     visits = [shop.ask() for _ in range(3)]
     for visit in visits:
         await visit.done()

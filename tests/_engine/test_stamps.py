@@ -74,7 +74,9 @@ cuts = st.lists(st.tuples(st.sets(st.sampled_from(TAGS)), st.booleans()), max_si
 
 
 @given(cuts, st.integers(1, 4))
-def test_a_bounded_log_never_lets_through_what_an_unbounded_one_stops(given_: list[tuple[set[str], bool]], limit: int) -> None:
+def test_a_bounded_log_never_lets_through_what_an_unbounded_one_stops(
+    given_: list[tuple[set[str], bool]], limit: int
+) -> None:
     bounded, whole = Stamps(limit=limit), Stamps()
     for tags, soft in given_:
         assert bounded.cut(tags, soft=soft) == whole.cut(tags, soft=soft)

@@ -118,7 +118,11 @@ def test_parts_are_combined_with_what_is_there() -> None:
 def test_a_part_is_not_combined_with_what_was_cut() -> None:
     found, stamps = tiers()
     tagged = [(b"etag", b'"1"')]
-    found.store(KEY, replace(entry(b"abc", tags=("t",)), status=206, headers=tagged, partial=Partial(first=0, last=2, complete=6)), NOW)
+    found.store(
+        KEY,
+        replace(entry(b"abc", tags=("t",)), status=206, headers=tagged, partial=Partial(first=0, last=2, complete=6)),
+        NOW,
+    )
     stamps.cut(["t"])
     part = Partial(first=3, last=5, complete=6)
     found.store(KEY, replace(entry(b"def", tags=("t",), born=1), status=206, headers=tagged, partial=part), NOW)
@@ -209,7 +213,8 @@ def test_memory_stays_under_its_bound(stores: list[tuple[int, int, int]]) -> Non
     for key, variant, size in stores:
         found.store(b"%d" % key, entry(b"x" * size, variant=b"%d" % variant), NOW)
         assert found.memory.weight <= 100_000
-        held = sum(weigh(one) for _, slot in found.memory.entries() for one in slot.value.entries)  # type: ignore[union-attr]
+        shelves: list[Any] = [slot.value for _, slot in found.memory.entries()]
+        held = sum([weigh(one) for shelf in shelves for one in shelf.entries])
         assert held <= found.memory.weight
 
 

@@ -214,13 +214,17 @@ async def test_a_cache_that_is_installed_nowhere_says_so_once(caplog: pytest.Log
     ]
 
 
+class Nobody:
+    """Has no name."""
+
+
 async def test_an_identity_that_leads_nowhere_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     cache, app = Cache(), FastAPI()
     cache.install(app)
 
     @app.get("/")
     @cache.response(ttl=60, per="user.naem")
-    async def read(user: Annotated[Any, Depends(lambda: object())]) -> int:
+    async def read(user: Annotated[Any, Depends(Nobody)]) -> int:
         return 1
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as http:

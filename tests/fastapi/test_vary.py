@@ -1,10 +1,13 @@
 """What selects a response, and what the tiers outside us are told of that."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import httpx
+import pytest
 from fastapi import Cookie, Depends, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -89,3 +92,58 @@ async def test_under_a_default_lifetime_nobody_shares_what_depends_on_who_asks()
         assert [(await http.get("/me", headers={"x-key": user})).json() for user in users] == users
         assert [(await http.get("/cookie", headers={"cookie": f"name={user}"})).json() for user in users] == users
         assert (await http.get("/me", headers={"x-key": "ada"})).headers["cache-status"].startswith("tiercel; hit")
+
+
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+class Tenants:
+    """Takes who asks from the query, or from the path, which it rewrites; hands it on where nobody sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            asked = HTTPConnection(scope)
+            head, _, rest = scope["path"][1:].partition("/")
+            tenant.set(asked.query_params.get("token") or head)
+            if rest:
+                scope["path"] = f"/{rest}"
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("outside", [True, False])
+async def test_what_a_middleware_takes_from_query_or_path_makes_an_entry_of_its_own(outside: bool) -> None:  # noqa: FBT001
+    app, cache = FastAPI(), Cache()
+    if not outside:
+        app.add_middleware(Tenants)
+    cache.install(app)
+    if outside:
+        app.add_middleware(Tenants)
+
+    @app.get("/items")
+    @cache.response(ttl=60)
+    async def read() -> str:
+        return tenant.get()
+
+    async with client(app) as http:
+        asked = [await http.get(url) for url in ("/items?token=a", "/items?token=b", "/c/items", "/d/items")]
+        again = await http.get("/items?token=a")
+    assert [answer.json() for answer in asked] == ["a", "b", "c", "d"]
+    assert again.headers["cache-status"].startswith("tiercel; hit")
+
+
+async def test_familiar_middleware_leaves_undeclared_parameters_out_of_the_key() -> None:
+    app, cache = FastAPI(), Cache()
+    cache.install(app)
+    app.add_middleware(CORSMiddleware, allow_origins=["http://shop"])
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read() -> int:
+        return 1
+
+    async with client(app) as http:
+        await http.get("/")
+        assert "hit" in (await http.get("/?utm_source=mail")).headers["cache-status"]

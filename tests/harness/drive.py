@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from tiercel._core.entry import Header
 from tiercel._core.events import Event
 from tiercel._core.policy import Policy, Rules
+from tiercel._engine.call import Application
 from tiercel._engine.engine import Engine, Limits
 from tiercel.asgi import Everywhere, Gate
 from tiercel.testing import VirtualClock
@@ -191,7 +192,7 @@ class Client:
 class Shop(Client):
     """A client of an application behind a cache, and everything that a test may want to look at."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a setting per thing that a test may want to be different
         self,
         say: Say | Callable[[Scope], Say] | Any = None,
         *,
@@ -204,7 +205,7 @@ class Shop(Client):
         draw: float = 0.0,
         shadow: bool = False,
     ) -> None:
-        self.origin = Origin(say) if say is None or isinstance(say, Say) or not hasattr(say, "calls") else say
+        self.origin: Any = Origin(say) if say is None or isinstance(say, Say) or not hasattr(say, "calls") else say
         self.events: list[Event] = []
         self.random = draw
         self.engine = Engine(
@@ -215,7 +216,7 @@ class Shop(Client):
             observers=(self,),
         )
         gate = Gate(
-            self.origin,
+            cast("Application", self.origin),
             engine=self.engine,
             resolve=Everywhere(policy or Policy()),
             rules=rules or Rules(),
@@ -228,7 +229,8 @@ class Shop(Client):
 
     @property
     def calls(self) -> int:
-        return self.origin.calls
+        calls: int = self.origin.calls
+        return calls
 
     @property
     def counts(self) -> dict[str, int]:

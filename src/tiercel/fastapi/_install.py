@@ -14,13 +14,14 @@ from tiercel._core.entry import Entry
 from tiercel._core.policy import Policy, Rules
 from tiercel._engine.explain import Surface
 from tiercel._engine.observed import Watch, plain
-from tiercel.asgi import Gate
+from tiercel.asgi import ASKED, Gate
 from tiercel.cache import Cache
 from tiercel.errors import ConfigurationError
 from tiercel.fastapi._framework import check, cookie_lookup
 from tiercel.fastapi._inject import CACHE
 from tiercel.fastapi._openapi import describe
-from tiercel.fastapi._routes import RouteTable
+from tiercel.fastapi._plan import CACHEABLE
+from tiercel.fastapi._routes import RouteTable, strangers
 from tiercel.fastapi._walk import INSTALLED
 
 WATCH = "tiercel.watch"
@@ -127,10 +128,13 @@ def _observe_outside(app: FastAPI, cache: Cache, table: RouteTable, watch: parti
         if outside and _unwatched not in outside:
             app.user_middleware.insert(len(outside), Middleware(_unwatched))
         stack = build()
+        strange = strangers(app)  # one may rewrite the path, and so decide which route it is
 
         async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
             scope[CACHE] = cache
-            if outside and scope["type"] == "http" and (everything or table.is_declared(scope)):
+            cacheable = outside and scope["type"] == "http" and scope["method"] in CACHEABLE
+            if cacheable and (strange or everything or table.is_declared(scope)):
+                scope[ASKED] = (scope["path"], scope.get("query_string", b""))
                 scope[WATCH] = watch(scope["headers"])
                 scope["headers"] = scope[WATCH].headers()
             await stack(scope, receive, send)

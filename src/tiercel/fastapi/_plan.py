@@ -15,6 +15,7 @@ from tiercel._core.policy import Policy
 from tiercel._engine.endpoint import Declaration, yields
 from tiercel._engine.guard import CLIENT
 from tiercel._engine.observed import plain
+from tiercel.asgi import ASKED
 from tiercel.errors import ConfigurationError
 from tiercel.fastapi._templates import check_template
 from tiercel.fastapi._tree import Reads
@@ -45,6 +46,9 @@ class Plan:
         # As FastAPI routes it: decoded, which is also what the route is given. A middleware may have rewritten it.
         parts += [_utf8(scope.get("root_path", "")), _utf8(scope["path"])]
         query: bytes = scope.get("query_string", b"")
+        asked = scope.get(ASKED)
+        if asked is not None and asked != (scope["path"], query):
+            parts += [_utf8(asked[0]), asked[1]]  # whoever rewrote it may have kept what was taken out of it
         if self.whole_query:
             parts += [scope.get("raw_path"), query]
         elif self.query:
@@ -57,8 +61,12 @@ class Plan:
         return Target(self.rules, keys.primary(*parts))
 
 
-def plan(declaration: Declaration, policy: Policy, reads: Reads, *, label: str, by_url: bool) -> Plan:
+def plan(  # noqa: PLR0913 - all that the key of a route follows from
+    declaration: Declaration, policy: Policy, reads: Reads, *, label: str, by_url: bool, strangers: bool = False
+) -> Plan:
     """Join a declaration with what the tree of its route reads.
+
+    `strangers`: there is middleware that may read the query for itself, and hand on what it found.
 
     Raises:
         ConfigurationError: They do not go together.
@@ -83,7 +91,7 @@ def plan(declaration: Declaration, policy: Policy, reads: Reads, *, label: str, 
     return Plan(
         rules=rules,
         query=tuple(sorted(reads.query)),
-        whole_query=reads.whole_query,
+        whole_query=reads.whole_query or strangers,
         cookies=tuple(sorted(reads.cookies)),
         callables=tuple(callables),
     )

@@ -1,7 +1,7 @@
 """The routes of an application, and the one that a request falls under."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
@@ -16,6 +16,24 @@ from tiercel.asgi import Everywhere
 from tiercel.fastapi._matching import Candidates, find
 from tiercel.fastapi._plan import CACHEABLE, Plan
 from tiercel.fastapi._walk import Cached, Walk
+
+FAMILIAR: Final = frozenset(
+    {
+        "starlette.middleware.cors",
+        "starlette.middleware.gzip",
+        "starlette.middleware.httpsredirect",
+        "starlette.middleware.sessions",
+        "starlette.middleware.trustedhost",
+        "tiercel.asgi",
+        "tiercel.fastapi._install",
+    }
+)
+"""Modules whose middleware hands nothing on that it takes from the path or the query."""
+
+
+def strangers(app: FastAPI) -> bool:
+    """Whether there is middleware that may read the query for itself, and hand it on where nobody sees it."""
+    return any(getattr(middleware.cls, "__module__", "") not in FAMILIAR for middleware in app.user_middleware)
 
 
 class RouteTable:
@@ -100,7 +118,7 @@ class RouteTable:
 
     def _build(self) -> None:
         self._lists = []  # not built, should this fail
-        walk = Walk(self._engine)
+        walk = Walk(self._engine, strangers=strangers(self._app))
         self._candidates = tuple(walk.candidates(self._app.router.routes, app=self._app))
         walk.check_order(self._declarations)
         self._cached, self.by_url = tuple(walk.cached), walk.by_url

@@ -38,7 +38,7 @@ class Cached(NamedTuple):
 class Walk:
     """One reading of an application and of those mounted in it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, strangers: bool = False) -> None:
         self.cached: list[Cached] = []
         self.lists: list[list[BaseRoute]] = []
         """What will be longer when a route has been added."""
@@ -47,6 +47,7 @@ class Walk:
         self.by_url = True
         """Whether all that was seen so far goes by the URL alone."""
         self._engine = engine
+        self._strangers = strangers
         self._matches_by_url = True
         self._bare: dict[int, str] = {}
         self._carried: set[int] = set()
@@ -133,7 +134,14 @@ class Walk:
                 f"@cache.response on {where}: a response to {', '.join(sorted(methods))} cannot be stored. "
                 "Cache a GET route; one that changes something can say what it changes, with @cache.invalidates(...)."
             )
-        found = plan(declaration, declaration.policy, self._reads(sight), label=label, by_url=self._matches_by_url)
+        found = plan(
+            declaration,
+            declaration.policy,
+            self._reads(sight),
+            label=label,
+            by_url=self._matches_by_url,
+            strangers=self._strangers,
+        )
         self.by_url = self.by_url and not found.callables
         self.cached.append(Cached(app, effective.path_format, methods, effective.status_code, found))
         return found
