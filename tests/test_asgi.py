@@ -10,7 +10,7 @@ from drive import FRESH, Client, Message, Origin, Say, Scope, Send, Shop, Visit,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercel._core.entry import Header
+from tiercel._core.entry import Entry, Header
 from tiercel._core.plan import RouteRules, Target
 from tiercel._core.policy import Policy, Rules
 from tiercel._engine.endpoint import declare
@@ -421,6 +421,16 @@ async def test_a_query_that_breaks_off_is_nobodys_key() -> None:
 # -- declared routes -------------------------------------------------------------------------------------------------
 
 
+def saying(say: Say) -> Callable[[Scope], Say]:
+    """The same, whatever is asked."""
+    return lambda _: say
+
+
+def blank(_: Entry | None) -> object:
+    """What an endpoint returns whose caller is answered otherwise."""
+    return Say()
+
+
 class Route:
     """An application with one declared route, in the way in which FastAPI has them."""
 
@@ -452,7 +462,7 @@ class Route:
         gate.app = self
         gate._resolve = Resolver(lambda _: Target(self.rules, b"primary"))
         gate._watch = Watch
-        gate._blank = lambda _: Say()
+        gate._blank = blank
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         say = self.before(scope)
@@ -474,7 +484,7 @@ PLAIN = Say(headers=[(b"content-type", b"text/plain")])
 
 async def test_a_guarded_route_is_computed_once_for_each_identity() -> None:
     route = Route(guarded=True)
-    route.answer, route.wait = lambda _: PLAIN, 1.0
+    route.answer, route.wait = saying(PLAIN), 1.0
     visits = [route.ask(user) for user in (b"ada", b"bob") for _ in range(5)]
     for visit in visits:
         assert (await visit.done()).body == b"hello"
@@ -544,7 +554,7 @@ async def test_a_caller_that_leaves_while_it_waits_for_anothers_endpoint_harms_n
 
 async def test_a_guarded_answer_that_is_not_storable_is_for_its_caller() -> None:
     route = Route(guarded=True)
-    route.answer, route.wait = lambda _: Say(headers=[(b"set-cookie", b"a=b")]), 1.0
+    route.answer, route.wait = saying(Say(headers=[(b"set-cookie", b"a=b")])), 1.0
     visits = [route.ask() for _ in range(3)]
     for visit in visits:
         assert (await visit.done()).header(b"set-cookie") == b"a=b"
@@ -559,7 +569,7 @@ async def test_a_guarded_stale_response_is_served_while_its_own_endpoint_renews_
     route = Route(guarded=True, stale_while_revalidate=100)
     await route.get()
     await asyncio.sleep(70)
-    route.answer, route.wait = lambda _: Say(headers=(), chunks=[b"new"]), 1.0
+    route.answer, route.wait = saying(Say(headers=(), chunks=[b"new"])), 1.0
     stale = route.ask()
     await turns(50)
     assert (stale.body, stale.said) == (b"hello", "hit")

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from drive import FRESH, Say, Scope, Shop, Visit, losses, turns
 
-from tiercel._core.entry import Header
+from tiercel._core.entry import Entry, Header
 from tiercel._core.events import Answered
 from tiercel._core.policy import Policy, Rules
 
@@ -15,7 +16,8 @@ NO_STORE: Header = (b"cache-control", b"no-store")
 
 def uri(shop: Shop, path: str = "/") -> str:
     """The tag that an unsafe method would cut."""
-    entry = next(iter(shop.engine.tiers.memory.entries()))[1].value.entries[0]  # type: ignore[union-attr]
+    shelf: Any = next(iter(shop.engine.tiers.memory.entries()))[1].value
+    entry: Entry = shelf.entries[0]
     assert path
     return entry.tags[0]
 

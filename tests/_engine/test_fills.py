@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,7 +172,7 @@ async def test_an_application_that_ignores_a_range_is_stored_whole_and_cut() -> 
 
 
 async def test_requests_for_ranges_do_not_wait_for_each_other() -> None:
-    shop = Shop(lambda scope: Say(**{**vars(in_parts(scope)), "wait": 1}))
+    shop = Shop(lambda scope: replace(in_parts(scope), wait=1))
     visits = [shop.ask(headers=[(b"range", b"bytes=%d-%d" % (at, at))]) for at in range(5)]
     assert [(await visit.done()).body for visit in visits] == [b"0", b"1", b"2", b"3", b"4"]
     assert {visit.times[-1] for visit in visits} == {1.0}
@@ -385,7 +386,7 @@ async def test_messages_that_no_store_can_hold_pass_untouched(messages: list[Mes
 
 @pytest.mark.parametrize("kind", ["http.response.debug", "http.response.early_hint"])
 async def test_what_is_said_beside_a_response_reaches_the_caller_and_the_response_is_stored(kind: str) -> None:
-    aside = {"type": kind, "info": {}, "links": [b"</style.css>"]}
+    aside: dict[str, Any] = {"type": kind, "info": {}, "links": [b"</style.css>"]}
     shop = Shop(Telling(aside, start(FRESH), body(b"hello"), pause=1))
     visits = [shop.ask(), shop.ask()]
     for visit in visits:

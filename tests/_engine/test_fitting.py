@@ -19,13 +19,15 @@ REQUEST = Request("GET", "http", b"shop", b"/", [(b"host", b"shop"), (b"x", b"1"
 
 
 def entry(**more: Any) -> Entry:
-    given = {"method": "GET", "status": 200, "headers": [], "body": b"", "born": 0, "lifetime": 60.0}
-    return Entry(**{**given, "asked_at": 10.0, "answered_at": 12.0, **more})
+    given: dict[str, Any] = {"method": "GET", "status": 200, "headers": [], "body": b"", "born": 0, "lifetime": 60.0}
+    given.update({"asked_at": 10.0, "answered_at": 12.0}, **more)
+    return Entry(**given)
 
 
 def asked(**more: Any) -> Asked:
-    given = {"request": REQUEST, "entry": None, "born": 0, "asked_at": 10.0, "policy": Policy(), "rules": Rules()}
-    return Asked(**{**given, "declared": True, "guarded": False, **more})
+    given: dict[str, Any] = {"request": REQUEST, "entry": None, "born": 0, "asked_at": 10.0}
+    given.update({"policy": Policy(), "rules": Rules(), "declared": True, "guarded": False}, **more)
+    return Asked(**given)
 
 
 def test_what_was_looked_up_is_added_to_what_selects() -> None:

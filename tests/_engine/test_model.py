@@ -111,6 +111,9 @@ class Asked:
 class Model(RuleBasedStateMachine):
     """Plays."""
 
+    data: Data
+    shop: Shop
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=VirtualLoop)
@@ -168,13 +171,19 @@ class Model(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["cancel", "hang up", "stall"]))
     def disturb(self, data: st.DataObject, how: str) -> None:
         visit = data.draw(st.sampled_from(self.waiting)).visit
-        assert visit.task is not None
-        does: dict[str, Callable[[], object]] = {
-            "cancel": visit.task.cancel,
-            "hang up": visit.hung_up.set,
-            "stall": visit.reads.clear,
-        }
-        self.play(lambda: bool(does[how]()) and None)
+        task = visit.task
+        assert task is not None
+
+        def step() -> None:
+            match how:
+                case "cancel":
+                    task.cancel()
+                case "hang up":
+                    visit.hung_up.set()
+                case _:
+                    visit.reads.clear()
+
+        self.play(step)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 1.0, 2.5, 2.5, 9.0, 14.0, 45.0]))
     def wait(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ NOW = 1_000.0
 
 def entry(body: bytes = b"hello", *, variant: bytes = b"", **more: Any) -> Entry:
     selecting = keys.selecting([b"accept"], [(b"accept", variant)]) if variant else ()
-    given_ = {"tags": (), "born": 0, "lifetime": 60.0, **more}
+    given_: dict[str, Any] = {"tags": (), "born": 0, "lifetime": 60.0, **more}
     return Entry(
         method="GET", status=200, headers=[], body=body, selecting=selecting, asked_at=NOW, answered_at=NOW, **given_
     )

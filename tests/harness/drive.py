@@ -1,7 +1,7 @@
 """An application, the cache in front of it, and clients: what tests of the engine are played with, in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -254,7 +254,7 @@ async def turns(count: int = 20) -> None:
 
 
 @contextmanager
-def losses() -> Iterator[list[BaseException]]:
+def losses() -> Generator[list[BaseException]]:
     """What the loop was told of, because no caller was left to hear of it."""
     lost: list[BaseException] = []
     loop = asyncio.get_running_loop()

@@ -1,0 +1,175 @@
+"""The applications that are measured: one shop, and the ways to serve it."""
+
+from asyncio import sleep
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Response
+from fastapi.security import OAuth2PasswordBearer
+from pydantic import BaseModel, TypeAdapter
+
+from benchmarks.timing import Application
+from tiercel import Cache, CacheMiddleware, Policy
+
+DAY = 86_400
+TOKEN = b"Bearer 2f4c9b1e-token-of-alice"
+HANDLER_SECONDS = 0.25
+"""What the slow endpoint waits for, as for a database."""
+
+
+class Item(BaseModel):
+    id: int
+    name: str
+    price: float
+    stock: int
+    colours: list[str]
+    description: str
+
+
+class Page(BaseModel):
+    limit: int
+    offset: int
+
+
+class User(BaseModel):
+    id: int
+    name: str
+
+
+async def page(limit: Annotated[int, Query(le=100)] = 20, offset: int = 0) -> Page:
+    return Page(limit=limit, offset=offset)
+
+
+async def currency(currency: str = "EUR") -> str:
+    return currency
+
+
+async def current_user(token: Annotated[str, Depends(OAuth2PasswordBearer(tokenUrl="login"))]) -> User:
+    if token != TOKEN.decode().removeprefix("Bearer "):
+        raise HTTPException(401)
+    return User(id=7, name="Alice")
+
+
+Paging = Annotated[Page, Depends(page)]
+Currency = Annotated[str, Depends(currency)]
+CurrentUser = Annotated[User, Depends(current_user)]
+
+
+def items(page: Page) -> list[Item]:
+    return [
+        Item(
+            id=number,
+            name=f"Item {number}",
+            price=number * 1.25,
+            stock=number % 7,
+            colours=["red", "green"],
+            description=f"Number {number} of what a shop sells.",
+        )
+        for number in range(page.offset, page.offset + page.limit)
+    ]
+
+
+BODY = TypeAdapter(list[Item]).dump_json(items(Page(limit=20, offset=0)))
+"""2.5 KB, as FastAPI sends it."""
+HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
+
+
+def raw(headers: tuple[tuple[bytes, bytes], ...] = ()) -> Application:
+    """Constant bytes, and nothing else: what is thought to be the limit of a Python service."""
+    sent = [*HEADERS, *headers]
+
+    async def constant(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": sent})
+        await send({"type": "http.response.body", "body": BODY})
+
+    return constant
+
+
+def _as_it_is(endpoint: Any) -> Any:
+    return endpoint
+
+
+def shop(declared: Callable[[Any], Any] = _as_it_is) -> FastAPI:
+    """Lists of 20 small items, with two dependencies; nothing is cached unless it is `declared`."""
+    app = FastAPI()
+
+    @app.get("/items")
+    @declared
+    async def read_items(page: Paging, currency: Currency) -> list[Item]:
+        return items(page)
+
+    @app.get("/items/{item_id}")
+    @declared
+    async def read_related_items(item_id: int, page: Paging, currency: Currency) -> list[Item]:
+        return items(page)
+
+    return app
+
+
+def uncached() -> FastAPI:
+    return shop()
+
+
+def around() -> CacheMiddleware:
+    return CacheMiddleware(shop(), cache=Cache(), default=Policy(ttl=DAY))
+
+
+def installed() -> FastAPI:
+    cache = Cache()
+    app = shop(cache.response(ttl=DAY))
+    cache.install(app)
+    return app
+
+
+def account(declared: Callable[[Any], Any] = _as_it_is) -> FastAPI:
+    """The same behind a login, and what does not get faster however it is cached: a `Response` that is ready."""
+    app = FastAPI()
+
+    @app.get("/mine")
+    @declared
+    async def read_mine(user: CurrentUser, page: Paging) -> list[Item]:
+        return items(page)
+
+    @app.get("/ready")
+    async def read_ready(user: CurrentUser, page: Paging) -> Response:
+        return Response(BODY, media_type="application/json")
+
+    return app
+
+
+def guarded(per: str) -> FastAPI:
+    cache = Cache()
+    app = account(cache.response(ttl=DAY, per=per))
+    cache.install(app)
+    return app
+
+
+def slow(declared: Callable[[Any], Any] = _as_it_is) -> FastAPI:
+    """What is worth waiting for together; and how often it was made."""
+    app = FastAPI()
+    calls: Counter[int] = Counter()
+
+    @app.get("/slow/{key}")
+    @declared
+    async def read_slow(key: int, page: Paging) -> list[Item]:
+        calls[key] += 1
+        await sleep(HANDLER_SECONDS)
+        return items(page)
+
+    @app.get("/calls/{key}")
+    async def read_calls(key: int) -> int:
+        return calls[key]
+
+    return app
+
+
+def slow_uncached() -> FastAPI:
+    return slow()
+
+
+def slow_installed() -> FastAPI:
+    cache = Cache()
+    app = slow(cache.response(ttl=DAY))
+    cache.install(app)
+    return app

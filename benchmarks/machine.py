@@ -1,0 +1,68 @@
+"""Where it ran: the machine, who else was on it, and the versions of what matters."""
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("tiercel", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools", "msgspec")
+NOTICEABLE = 0.05
+"""From this share of its time on, what others do with the machine is worth a sentence."""
+
+_BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal: proc_stat(5)
+_TIMES = 8
+
+
+def _used() -> tuple[float, float, float]:
+    """CPU seconds of the machine that were used, that there were, and that this process and its children had."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1 : 1 + _TIMES]]
+    scale = os.sysconf("SC_CLK_TCK")
+    own = os.times()
+    spent = own.user + own.system + own.children_user + own.children_system
+    return sum(ticks[place] for place in _BUSY) / scale, sum(ticks) / scale, spent
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How much of the machine others used since it was made."""
+
+    _began: tuple[float, float, float] = field(default_factory=_used)
+
+    def others(self) -> float:
+        """Their share of its CPU time, 0 to 1."""
+        busy, total, own = (now - then for now, then in zip(_used(), self._began, strict=True))
+        return max(0.0, busy - own) / total if total else 0.0
+
+
+def shared(others: float) -> str:
+    if others < NOTICEABLE:
+        return "Nothing else ran on it to speak of."
+    return f"It was shared: others used {others:.0%} of its CPU time meanwhile, so that only ratios mean anything."
+
+
+def machine() -> str:
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{_processor()}, {cores} cores, {memory:.0f} GiB; {platform.system()} {platform.release()}"
+
+
+def versions() -> str:
+    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES), _wrk()]
+    return ", ".join(part for part in found if part)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _wrk() -> str:
+    try:
+        said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""
+    return " ".join(said.split()[:2])
