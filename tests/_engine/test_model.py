@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from drive import Scope, Send, Shop, Visit, turns
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -300,4 +301,4 @@ class Model(RuleBasedStateMachine):
 
 
 Model.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-TestModel = Model.TestCase
+TestModel = pytest.mark.timeout(600)(Model.TestCase)  # thousands of steps, on whatever machine, under coverage
