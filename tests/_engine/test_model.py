@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from drive import Scope, Send, Shop, Visit, turns
 import pytest
+from drive import Scope, Send, Shop, Visit, turns
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
