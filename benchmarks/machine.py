@@ -45,7 +45,9 @@ def shared(others: float) -> str:
 def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{_processor()}, {cores} cores, {memory:.0f} GiB; {platform.system()} {platform.release()}"
+    return (
+        f"{_processor()}, {cores} cores, {memory:.0f} GiB; {platform.system()} {platform.release().partition('-')[0]}"
+    )
 
 
 def versions() -> str:
