@@ -43,6 +43,17 @@ async def test_timers_fire_in_order_at_their_moments() -> None:
     assert fired == [(0.1, "a"), (0.2, "b"), (0.3, "c")]
 
 
+@pytest.mark.parametrize("step", [0.1, 1 / 3, 1e-7, 3.3333333333333333e-10, 2**-53])
+async def test_who_waits_until_a_moment_gets_there(step: float) -> None:
+    loop = asyncio.get_running_loop()
+    for count in range(1, 100):
+        moment = loop.time() + step * count
+        while loop.time() < moment:
+            reached = loop.create_future()
+            loop.call_at(moment, reached.set_result, None)
+            await reached
+
+
 async def test_time_stands_still_while_tasks_are_ready() -> None:
     for _ in range(1_000):
         await asyncio.sleep(0)

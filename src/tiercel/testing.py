@@ -139,7 +139,9 @@ class _VirtualSelector(selectors.DefaultSelector):
         if timeout is None:
             message = f"nothing is scheduled and nothing woke the loop at {self.now} s. These wait for ever:"
             raise StuckError(f"{message}\n{self._loop.waiting()}")
-        self.now = round(self.now + timeout, 9)  # whole nanoseconds: 0.1 + 0.2 is 0.3 here
+        then = self.now + timeout
+        # Whole nanoseconds, but never before what was waited for: whoever asks whether it is time would ask for ever.
+        self.now = max(then, round(then, 9))
         return []
 
     def _real_seconds(self, timeout: float | None) -> float:
