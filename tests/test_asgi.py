@@ -666,7 +666,7 @@ async def test_a_request_takes_as_long_as_what_its_application_does_after_the_an
 
 def middleware(say: Say, **settings: Any) -> Client:
     shop = Shop()
-    return Client(CacheMiddleware(Origin(say), cache=SimpleNamespace(engine=shop.engine), **settings))  # type: ignore[arg-type]
+    return Client(CacheMiddleware(Origin(say), cache=SimpleNamespace(engine=shop.engine, surfaces=[]), **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tiercel._engine.call import CREDENTIALS, Application, Call, Receive, Scope,
 from tiercel._engine.endpoint import Visit, current
 from tiercel._engine.engine import Engine
 from tiercel._engine.exchange import Pass, Ride, exchange, relayed, reply, seek
+from tiercel._engine.explain import Surface
 from tiercel._engine.fills import Fill
 from tiercel._engine.fitting import plain
 from tiercel._engine.flights import Flight, Message
@@ -88,17 +89,13 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        host, plain = None, scope["method"] == "GET" and not self._shadow
-        for name, value in observed.plain(scope["headers"]) if WATCH in scope else scope["headers"]:
-            if name in _LOOKED_AT:
-                if host is None and name == b"host":
-                    host = value
-                else:
-                    plain = False
+        host, plain = _glance(observed.plain(scope["headers"]) if WATCH in scope else scope["headers"])
         target = self._target(scope, host)
+        if WATCH in scope:
+            target = _told_apart(target, scope)
         # The shortest way: one fresh stored response, and nothing in the request that could ask for another.
         # `plain_until` is the decision, made ahead: until then `on_request` says Serve to every plain request.
-        if plain and target is not None and not target.rules.guarded:
+        if plain and target is not None and scope["method"] == "GET" and not (target.rules.guarded or self._shadow):
             engine = self._engine
             shelf = engine.tiers.shelf(target.primary)
             if shelf is not None and (now := engine.clock.time()) < shelf.plain_until:
@@ -205,9 +202,9 @@ class Gate:
 
     async def _guarded(self, call: Call, target: Target, guard: Guard) -> None:
         """Run the application up to the endpoint, which asks the cache; see `guard.Guard`."""
-        fill = Fill(call, key=target.primary)
-        decided = fill.flight.loop.create_future()
-        guard.decided = fill.undecided = lambda: None if decided.done() else decided.set_result(None)
+        decided = asyncio.get_running_loop().create_future()
+        guard.decided = lambda: None if decided.done() else decided.set_result(None)
+        fill = Fill(call, key=target.primary, undecided=guard.decided)
         run(fill, rfc9111.Fill(fwd="miss", entry=None), where="guarded request")
         try:
             await decided
@@ -244,7 +241,7 @@ class Gate:
                     # RFC 9111 §4.4, before the client can know that it was done.
                     head = Head(status=message["status"], headers=plain(message.get("headers", ())))
                     visit.changed(rfc9111.on_unsafe(request, head))
-                visit.answered(message["status"])
+                visit.answered()
                 if status is not None:
                     line = (b"cache-status", status.render())
                     message = {**message, "headers": [*message.get("headers", ()), line]}
@@ -265,6 +262,24 @@ class Gate:
         if isinstance(outer, Watch):
             return outer
         return self._watch(scope["headers"]) if self._watch is not None else None
+
+
+def _glance(headers: Headers) -> tuple[bytes | None, bool]:
+    """The host, and whether no field could ask for another answer than that of a plain request."""
+    host, plain = None, True
+    for name, value in headers:
+        if name in _LOOKED_AT:
+            if host is None and name == b"host":
+                host = value
+            else:
+                plain = False
+    return host, plain
+
+
+def _told_apart(target: Target | None, scope: Scope) -> Target | None:
+    """With what middleware outside of us has taken out of the request: it may have kept what was in it."""
+    missing = () if target is None else scope[WATCH].missing(observed.plain(scope["headers"]))
+    return target._replace(primary=keys.primary(target.primary, *missing)) if target is not None and missing else target
 
 
 def _rendered(shelf: Shelf, entry: Entry, now: float) -> list[Header]:
@@ -310,19 +325,25 @@ class Everywhere:
 
     by_url = True
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, place: int = 0) -> None:
         self._rules = RouteRules(label="*", policy=policy, declared=False)
+        self._place = place
 
     def __call__(self, scope: Scope) -> Target | None:
         """Where the request is looked up."""
         request = request_of(scope, observed.plain(scope["headers"]), b"")
         # Of `path` and `raw_path` a middleware outside of us may have rewritten one.
         path = scope["path"].encode("utf-8", "surrogatepass")
-        return Target(self._rules, keys.primary(keys.of_request(request), path))
+        return placed(Target(self._rules, keys.primary(keys.of_request(request), path)), self._place)
 
     def version(self) -> object:
         """Nothing that it goes by ever changes."""
         return None
+
+
+def placed(target: Target, place: int) -> Target:
+    """Where applications share a cache, each has keys of its own: `place` says the how manieth it is."""
+    return target._replace(primary=keys.primary(target.primary, b"place", b"%d" % place)) if place else target
 
 
 class CacheMiddleware:
@@ -364,7 +385,9 @@ class CacheMiddleware:
         targets: Iterable[str] = (),
     ) -> None:
         rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
-        self._gate = Gate(app, engine=cache.engine, resolve=Everywhere(default or Policy()), rules=rules)
+        resolve = Everywhere(default or Policy(), len(cache.surfaces))
+        cache.surfaces.append(Surface(app=app, resolve=resolve, rules=rules))
+        self._gate = Gate(app, engine=cache.engine, resolve=resolve, rules=rules)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from the cache, or through the application."""

@@ -131,10 +131,10 @@ class Cache:
         return self._declaring(settings.policy_of("response", policy), ())
 
     def invalidates(self, *tags: str) -> Callable[[Function], Function]:
-        """Invalidate tags when the route has answered without an error (2xx, 3xx).
+        """Invalidate tags when the endpoint has returned, unless what it returned is a response with an error.
 
         Before the reply leaves, and once more when the dependencies of the request have been closed, for that is when
-        many sessions commit.
+        many sessions commit. An endpoint that raises invalidates nothing.
 
         Args:
             tags: Templates over the arguments of the endpoint: `"product:{product_id}"`.

@@ -364,17 +364,20 @@ def test_the_test_client_of_fastapi_sees_all_that_a_request_does() -> None:
         assert http.get("/").headers["cache-status"].startswith("tiercel; hit")
 
 
-async def test_a_cache_that_is_installed_twice_on_applications_of_one_process_is_shared() -> None:
+async def test_applications_that_share_a_cache_share_its_tags_and_no_responses() -> None:
     cache, one, other = Cache(), FastAPI(), FastAPI()
 
     async def read(cache: CacheDep) -> int:
         return 1
 
-    declared: Callable[..., Any] = cache.response(ttl=60)(read)
+    declared: Callable[..., Any] = cache.response(ttl=60, tags="shared")(read)
     for app in (one, other):
         cache.install(app)
         app.get("/")(declared)
     async with client(one) as http:
         await http.get("/")
     async with client(other) as http:
+        assert status(await http.get("/")) == "tiercel; fwd=uri-miss; stored"
         assert status(await http.get("/")) == "tiercel; hit"
+        await cache.invalidate("shared")
+        assert status(await http.get("/")) == "tiercel; fwd=uri-miss; stored"

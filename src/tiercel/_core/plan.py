@@ -27,6 +27,8 @@ class RouteRules:
     """Request fields that the route declares to read: they select, whether or not it reads them."""
     by_url: bool = True
     """The primary key follows from method, scheme, host, path and query alone, so it may be memoised."""
+    handlers: bool = False
+    """Code of the program's may answer where the endpoint raises; it has the whole request, and no key holds that."""
 
 
 class Target(NamedTuple):

@@ -30,7 +30,7 @@ class Visitor(Protocol):
         """The application is asked, for the first time or once more."""
         ...
 
-    def answered(self, status: int) -> None:
+    def answered(self) -> None:
         """The application has given the head of its answer. Nobody has seen it yet."""
         ...
 

@@ -50,7 +50,7 @@ class Visit:
         self.fill: Fill | None = None
         self._entered = False
         self._open = True
-        """Whether it may still turn out that the request has failed."""
+        """Whether nothing of the answer has left yet."""
         self._changes: list[str] = []
 
     def begun(self, fill: Fill) -> None:
@@ -66,24 +66,19 @@ class Visit:
         return fill
 
     def changed(self, tags: Iterable[str]) -> None:
-        """Invalidate once the request is known not to have failed; what comes later than that, at once."""
+        """Invalidate before the answer leaves; what comes later than that, at once."""
         if not self._open:
             self.engine.invalidate(tags)
         self._changes.extend(tags)
 
-    def answered(self, status: int) -> None:
+    def answered(self) -> None:
         """The application has given the head of its answer. Nobody has seen it yet."""
         self._open = False
-        if status >= _ERRORS_FROM:
-            self._changes.clear()
         self._cut()
 
     def ended(self) -> None:
         """The dependencies of the request are closed, which is when many a session commits: once more."""
-        if self._open:
-            self._open = False
-            self._changes.clear()
-        self._cut()
+        self.answered()
 
     async def outlasted(self) -> None:
         """Wait until the application has done what it still does for this request once its response is complete.
@@ -270,7 +265,9 @@ class _Calling:
         policy = self._declaration.policy
         if policy is not None and callable(policy.tags):
             self._tag(functools.partial(_said, policy.tags, self._arguments, value))
-        if self._changes:
+        if self._fill is not None:
+            self._fill.made = True
+        if self._changes and not _is_error(value):
             # By hand, as in a unit test, an invalidation still means what it says.
             tell = self._declaration.engine.invalidate if self._visit is None else self._visit.changed
             tell(self._changes)
@@ -279,10 +276,18 @@ class _Calling:
         if self._fill is None:
             return
         try:
-            self._fill.flight.tags = tags()
+            self._fill.named(tags())
         except Exception as error:  # noqa: BLE001 - of an attribute or a callable of the user's
-            # What cannot be named cannot be invalidated: it is for this caller, and not kept.
-            _bar(self._fill, error)
+            # What cannot be named cannot be invalidated.
+            call = self._fill.call
+            call.engine.misled(f"the tags of {call.route.label}", error)
+            self._fill.decline("tags-unknown")
+
+
+def _is_error(value: object) -> bool:
+    """Whether the endpoint itself says that it has failed: with a response."""
+    status = getattr(value, "status_code", None)
+    return isinstance(status, int) and status >= _ERRORS_FROM and callable(value)
 
 
 def _arguments(signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]) -> Mapping[str, Any]:
@@ -298,15 +303,6 @@ def _said(tags: Tags, arguments: Mapping[str, Any], value: object) -> tuple[str,
     said = tags(arguments, value)
     named = Policy(tags=said if isinstance(said, str) else list(said)).tags
     return () if callable(named) else named
-
-
-def _bar(fill: Fill, error: Exception) -> None:
-    """Keep an answer out of the store that is on its way there already, and nobody waiting for the next one."""
-    engine, now = fill.call.engine, fill.call.engine.clock.time()
-    engine.misled(f"the tags of {fill.call.route.label}", error)
-    engine.tiers.mark(fill.flight.lane, until=now + engine.limits.pass_for, now=now)
-    fill.status = replace(fill.status, detail="tags-unknown")
-    fill.asked = None
 
 
 def rendered(templates: tuple[str, ...], arguments: Mapping[str, Any]) -> tuple[str, ...]:

@@ -224,7 +224,7 @@ async def pass_by(call: Call, status: CacheStatus) -> None:
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            call.visitor.answered(message["status"])
+            call.visitor.answered()
             message = call.marked(message, status)
         await call.send(message)
 

@@ -42,7 +42,10 @@ class IncompleteError(ConnectionError):
 class Fill:
     """One run of the application for a call; the flight is what the others see of it."""
 
-    def __init__(self, call: Call, *, key: bytes, caller: bool = True) -> None:
+    def __init__(
+        self, call: Call, *, key: bytes, caller: bool = True, undecided: Callable[[], None] = lambda: None
+    ) -> None:
+        """`undecided` is told when the application answers, or ends, and nobody has asked the cache."""
         engine = call.engine
         self.call = call
         self.flight = Flight(key, born=engine.stamps.position, request=call.request, room=engine.room, caller=caller)
@@ -50,8 +53,9 @@ class Fill:
         """None: it was not decided that the answer may be stored; whatever the application says is passed on."""
         self.muted = False
         """The caller is answered otherwise: nobody wants what the application still says."""
-        self.undecided: Callable[[], None] = lambda: None
-        """Told when the application answers, or ends, and nobody has asked the cache: a dependency has refused, say."""
+        self.made = False
+        """The endpoint of the route has returned: what is heard now is its answer, and no exception handler's."""
+        self._undecided = undecided
         self.status = CacheStatus(fwd="bypass", detail="not-asked")
         """What the caller is told, where the answer is not for the cache."""
         self.conditional = False
@@ -100,6 +104,23 @@ class Fill:
         if self.asked is not None:
             self.asked = replace(self.asked, born=self.flight.born, asked_at=engine.clock.time())
 
+    # -- what its endpoint knows of it -------------------------------------------------------------------------------
+
+    def named(self, tags: tuple[str, ...]) -> None:
+        """An invalidation may name it by these; whom it does not concern may still join."""
+        self.flight.tags = tags
+
+    def decline(self, detail: str) -> None:
+        """It is for its own caller, and not kept: nobody knows whose it is, or what could invalidate it."""
+        self.status = replace(self.status, detail=detail)
+        if self.asked is not None:
+            self._mark(self.call.engine.clock.time())
+            self.asked = None
+
+    def mute(self) -> None:
+        """The caller is answered otherwise: nobody wants what the application still says."""
+        self.muted = True
+
     # -- what the application says -----------------------------------------------------------------------------------
 
     async def heard(self, message: Message) -> None:
@@ -146,7 +167,7 @@ class Fill:
             flight.land(stale.entry, stored=False, fallback=True)
         else:
             flight.fail(error)
-        self.undecided()
+        self._undecided()
         if told or isinstance(error, TimeLimitError | IncompleteError):
             engine.tell(Failed(where="fill", error=error, key=flight.key.hex()))
         return told
@@ -156,7 +177,7 @@ class Fill:
     async def _start(self, message: Message) -> None:
         self._head = message
         head = Head(status=message["status"], headers=fitting.plain(message.get("headers", ())))
-        self.call.visitor.answered(head.status)
+        self.call.visitor.answered()
         self.flight.status = head.status
         asked = self._current()
         if self.asked is None:
@@ -165,6 +186,8 @@ class Fill:
             await self._pass_by("unobservable", message)
         elif message.get("trailers"):
             await self._pass_by("trailers", message)
+        elif self.call.route.handlers and not self.made:
+            await self._pass_by("exception-handler", message)
         else:
             await self._decide(asked, head)
 
@@ -300,7 +323,7 @@ class Fill:
         self._refuse(reason)
         self.status = replace(self.status, detail=self.flight.reason)
         self.flight.pass_by()
-        self.undecided()
+        self._undecided()
         if self._head and message is not self._head:
             await self._pass_on(self._head)
         await self._pass_on(message)

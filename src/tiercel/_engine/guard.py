@@ -9,12 +9,13 @@ from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Entry
 from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
-from tiercel._core.status import CacheStatus
 from tiercel._engine.call import Scope
 from tiercel._engine.exchange import Answer, Hit, Pass, Ride, seek
 from tiercel._engine.fills import Fill
 from tiercel._engine.flights import Flight, Phase
 
+IDENTIFIED = "tiercel.identified"
+"""In the scope where somebody outside of the application may have said in it whose request it is."""
 CLIENT = b":client"
 """Stands among the credentials for whoever is at the other end of the connection."""
 
@@ -54,7 +55,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - of a property or a lazy attribute of the user's
             # Nobody knows whose response it will be: it is for this caller, and not kept.
             fill.call.engine.misled(f"the identity of {self._target.rules.label}", error)
-            fill.status = CacheStatus(fwd="bypass", detail="identity-unknown")
+            fill.decline("identity-unknown")
             return True
         key = keys.primary(self._target.primary, *identity)
         started = False
@@ -68,8 +69,8 @@ class Guard:
         answer = await seek(fill.call, key, take_off)
         if isinstance(answer, Pass):
             return True
-        if not isinstance(answer, Ride) or answer.collapsed:
-            fill.muted = not started
+        if not started:
+            fill.mute()
         self.settle(answer)
         return started
 
@@ -87,6 +88,9 @@ class Guard:
             else:
                 lines = [value for line, value in call.request.headers if line == name]
                 parts.append(keys.primary(*lines) if lines else None)
+        if CLIENT in self._target.rules.credentials and IDENTIFIED in call.scope:
+            # Nobody knows from what it was taken: from any of these.
+            parts += [digest for _, digest in keys.selecting((keys.EVERY,), call.request.headers)]
         return parts
 
 

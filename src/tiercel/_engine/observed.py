@@ -54,6 +54,12 @@ class Watch:
         self._present.update([name.lower() for name, _ in shown])
         return [(_Name.of(name, self), value) for name, value in shown]
 
+    def missing(self, headers: Headers) -> list[bytes]:
+        """Names and values of the request's lines that are not among these any more: somebody has taken them out."""
+        left = set(headers)
+        gone = [line for line in plain(self._headers) if line not in left and line[0] not in HARMLESS]
+        return [part for line in gone for part in line]
+
     def observed(self) -> frozenset[bytes]:
         """The names of the fields that select the response.
 

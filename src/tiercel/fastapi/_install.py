@@ -13,19 +13,21 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from tiercel._core.entry import Entry
 from tiercel._core.policy import Policy, Rules
 from tiercel._engine.explain import Surface
+from tiercel._engine.guard import IDENTIFIED
 from tiercel._engine.observed import Watch, plain
-from tiercel.asgi import ASKED, Gate
+from tiercel.asgi import ASKED, WATCH, Gate
 from tiercel.cache import Cache
 from tiercel.errors import ConfigurationError
+from tiercel.fastapi._around import around
 from tiercel.fastapi._framework import check, cookie_lookup
 from tiercel.fastapi._inject import CACHE
 from tiercel.fastapi._openapi import describe
 from tiercel.fastapi._plan import CACHEABLE
-from tiercel.fastapi._routes import RouteTable, strangers
+from tiercel.fastapi._routes import RouteTable
 from tiercel.fastapi._walk import INSTALLED
 
-WATCH = "tiercel.watch"
-"""Where in the scope the watch of a request is found that was put on outside of the gate."""
+_IDENTITIES = frozenset({"auth", "session", "user"})
+"""Where in a scope the middleware of Starlette says whose request it is."""
 
 
 def install(  # noqa: PLR0913 - each is one decision of the operator's
@@ -52,6 +54,7 @@ def install(  # noqa: PLR0913 - each is one decision of the operator's
         engine=cache.engine,
         declarations=cache.declarations,
         default=(default or Policy()) if mode == "headers" else None,
+        place=len(cache.surfaces),
         built=partial(_describe_all, app),
     )
     own, through = cookie_lookup()
@@ -61,8 +64,9 @@ def install(  # noqa: PLR0913 - each is one decision of the operator's
     setattr(app, INSTALLED, cache)
     cache.surfaces.append(Surface(app=app, resolve=table, rules=rules))
     describe(app, table.cached)
-    _close_with(app, cache, table)
-    _observe_outside(app, cache, table, watch, everything=default is not None and default.ttl is not None)
+    own: set[str] = set()
+    _close_with(app, cache, table, own)
+    _observe_outside(app, cache, table, watch, own, everything=default is not None and default.ttl is not None)
 
 
 def _check(cache: Cache, app: object, mode: str, default: Policy | None) -> None:
@@ -91,8 +95,11 @@ def _check(cache: Cache, app: object, mode: str, default: Policy | None) -> None
         )
 
 
-def _close_with(app: FastAPI, cache: Cache, table: RouteTable) -> None:
-    """Check what is declared before the first request, and close the cache after the last."""
+def _close_with(app: FastAPI, cache: Cache, table: RouteTable, own: set[str]) -> None:
+    """Check what is declared before the first request, and close the cache after the last.
+
+    `own` learns the names in the state that the application's own lifespan gives to every request.
+    """
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -100,6 +107,7 @@ def _close_with(app: FastAPI, cache: Cache, table: RouteTable) -> None:
         table.version()
         try:
             async with inner(started) as state:
+                own.update(state or ())
                 try:
                     yield state
                 finally:
@@ -118,7 +126,9 @@ def _describe_all(app: FastAPI, table: RouteTable) -> None:
             describe(described, table.cached)
 
 
-def _observe_outside(app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], *, everything: bool) -> None:
+def _observe_outside(  # noqa: PLR0913
+    app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], own: set[str], *, everything: bool
+) -> None:
     """Stand outside of all middleware: what one reads there may decide what the application behind the gate answers."""
     build = app.build_middleware_stack
 
@@ -128,10 +138,12 @@ def _observe_outside(app: FastAPI, cache: Cache, table: RouteTable, watch: parti
         if outside and _unwatched not in outside:
             app.user_middleware.insert(len(outside), Middleware(_unwatched))
         stack = build()
-        strange = strangers(app)  # one may rewrite the path, and so decide which route it is
+        strange = around(app).strangers  # one may rewrite the path, and so decide which route it is
 
         async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
             scope[CACHE] = cache
+            if not _IDENTITIES.isdisjoint(scope) or not own.issuperset(scope.get("state") or ()):
+                scope[IDENTIFIED] = True
             cacheable = outside and scope["type"] == "http" and scope["method"] in CACHEABLE
             if cacheable and (strange or everything or table.is_declared(scope)):
                 scope[ASKED] = (scope["path"], scope.get("query_string", b""))

@@ -17,6 +17,7 @@ from tiercel._engine.guard import CLIENT
 from tiercel._engine.observed import plain
 from tiercel.asgi import ASKED
 from tiercel.errors import ConfigurationError
+from tiercel.fastapi._around import Around
 from tiercel.fastapi._templates import check_template
 from tiercel.fastapi._tree import Reads
 
@@ -62,11 +63,15 @@ class Plan:
 
 
 def plan(  # noqa: PLR0913 - all that the key of a route follows from
-    declaration: Declaration, policy: Policy, reads: Reads, *, label: str, by_url: bool, strangers: bool = False
+    declaration: Declaration,
+    policy: Policy,
+    reads: Reads,
+    *,
+    label: str,
+    by_url: bool,
+    around: Around = Around(),  # noqa: B008 - a tuple
 ) -> Plan:
     """Join a declaration with what the tree of its route reads.
-
-    `strangers`: there is middleware that may read the query for itself, and hand on what it found.
 
     Raises:
         ConfigurationError: They do not go together.
@@ -87,11 +92,12 @@ def plan(  # noqa: PLR0913 - all that the key of a route follows from
         keyed=frozenset() if policy.per == "auto" else reads.credentials - selecting - {CLIENT},
         selecting=selecting,
         by_url=by_url and not callables and not reads.cookies,
+        handlers=around.handlers,
     )
     return Plan(
         rules=rules,
         query=tuple(sorted(reads.query)),
-        whole_query=reads.whole_query or strangers,
+        whole_query=reads.whole_query or around.strangers,
         cookies=tuple(sorted(reads.cookies)),
         callables=tuple(callables),
     )

@@ -1,7 +1,7 @@
 """The routes of an application, and the one that a request falls under."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
@@ -12,28 +12,11 @@ from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
 from tiercel._engine.endpoint import Declaration
 from tiercel._engine.engine import Engine
-from tiercel.asgi import Everywhere
+from tiercel.asgi import Everywhere, placed
+from tiercel.fastapi._around import around
 from tiercel.fastapi._matching import Candidates, find
 from tiercel.fastapi._plan import CACHEABLE, Plan
 from tiercel.fastapi._walk import Cached, Walk
-
-FAMILIAR: Final = frozenset(
-    {
-        "starlette.middleware.cors",
-        "starlette.middleware.gzip",
-        "starlette.middleware.httpsredirect",
-        "starlette.middleware.sessions",
-        "starlette.middleware.trustedhost",
-        "tiercel.asgi",
-        "tiercel.fastapi._install",
-    }
-)
-"""Modules whose middleware hands nothing on that it takes from the path or the query."""
-
-
-def strangers(app: FastAPI) -> bool:
-    """Whether there is middleware that may read the query for itself, and hand it on where nobody sees it."""
-    return any(getattr(middleware.cls, "__module__", "") not in FAMILIAR for middleware in app.user_middleware)
 
 
 class RouteTable:
@@ -44,16 +27,18 @@ class RouteTable:
         engine: Of the cache that is installed on it.
         declarations: All that was declared with that cache, also after the table was made.
         default: The policy of responses without a declaration, in `headers` mode; None in `declared` mode.
+        place: The how manieth application it is that the cache is installed on.
         built: Told whenever the routes have been read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is put together from
         self,
         app: FastAPI,
         *,
         engine: Engine,
         declarations: Iterable[Declaration],
         default: Policy | None = None,
+        place: int = 0,
         built: "Callable[[RouteTable], None]" = lambda _: None,
     ) -> None:
         self.by_url = True
@@ -61,7 +46,8 @@ class RouteTable:
         self._app = app
         self._engine = engine
         self._declarations = declarations
-        self._everywhere = None if default is None else Everywhere(default)
+        self._everywhere = None if default is None else Everywhere(default, place)
+        self._place = place
         self._built = built
         self._cached: tuple[Cached, ...] = ()
         self._candidates: Candidates = ()
@@ -118,8 +104,9 @@ class RouteTable:
 
     def _build(self) -> None:
         self._lists = []  # not built, should this fail
-        walk = Walk(self._engine, strangers=strangers(self._app))
-        self._candidates = tuple(walk.candidates(self._app.router.routes, app=self._app))
+        walk = Walk(self._engine)
+        routes = walk.candidates(self._app.router.routes, app=self._app, around=around(self._app))
+        self._candidates = tuple(routes)
         walk.check_order(self._declarations)
         self._cached, self.by_url = tuple(walk.cached), walk.by_url
         self._overrides = [(provider, dict(provider.dependency_overrides)) for provider in walk.providers.values()]
@@ -130,7 +117,7 @@ class RouteTable:
 
     def _target(self, plan: Plan, scope: Scope) -> Target | None:
         try:
-            target = plan.target(scope)
+            target = placed(plan.target(scope), self._place)
         except Exception as error:  # noqa: BLE001 - of a callable of the user's; the request is answered all the same
             self._engine.misled(f"the key of {plan.rules.label}", error)
             return None

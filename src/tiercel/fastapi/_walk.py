@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute
 from tiercel._engine.endpoint import Declaration, declaration_of
 from tiercel._engine.engine import Engine
 from tiercel.errors import ConfigurationError
+from tiercel.fastapi._around import Around
 from tiercel.fastapi._framework import Sight, sights
 from tiercel.fastapi._inject import installed_cache
 from tiercel.fastapi._matching import Candidate, Candidates, Foreign, Hosted, Leaf, Mounted, any_path
@@ -38,7 +39,7 @@ class Cached(NamedTuple):
 class Walk:
     """One reading of an application and of those mounted in it."""
 
-    def __init__(self, engine: Engine, *, strangers: bool = False) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.cached: list[Cached] = []
         self.lists: list[list[BaseRoute]] = []
         """What will be longer when a route has been added."""
@@ -47,13 +48,12 @@ class Walk:
         self.by_url = True
         """Whether all that was seen so far goes by the URL alone."""
         self._engine = engine
-        self._strangers = strangers
         self._matches_by_url = True
         self._bare: dict[int, str] = {}
         self._carried: set[int] = set()
 
     def candidates(
-        self, routes: list[BaseRoute], *, app: FastAPI | None, prefix: str = "", depth: int = 0
+        self, routes: list[BaseRoute], *, app: FastAPI | None, around: Around, prefix: str = "", depth: int = 0
     ) -> Iterator[tuple[Callable[[str], object], Candidate]]:
         """Read routes in their order.
 
@@ -64,9 +64,9 @@ class Walk:
         for sight in sights(routes):
             matching = type(sight.original).matches
             if matching is Mount.matches or matching is Host.matches:
-                candidate = self._application(sight, prefix=prefix, depth=depth + 1)
+                candidate = self._application(sight, around=around, prefix=prefix, depth=depth + 1)
             elif not isinstance(sight.original, WebSocketRoute):
-                candidate = self._route(sight, app=app, prefix=prefix)
+                candidate = self._route(sight, app=app, around=around, prefix=prefix)
             else:
                 continue
             by_path = isinstance(candidate, Leaf | Mounted)
@@ -89,7 +89,7 @@ class Walk:
 
     # -- what is mounted ---------------------------------------------------------------------------------------------
 
-    def _application(self, sight: Sight, *, prefix: str, depth: int) -> Candidate:
+    def _application(self, sight: Sight, *, around: Around, prefix: str, depth: int) -> Candidate:
         effective: Any = sight.effective
         inner = _routed(effective.app)
         hosted = isinstance(sight.original, Host)
@@ -98,7 +98,8 @@ class Walk:
         # One with a cache of its own is left to that.
         if inner is not None and depth < _DEEP and getattr(inner, INSTALLED, None) is None:
             shown = inner if isinstance(inner, FastAPI) else None
-            children = tuple(self.candidates(inner.routes, app=shown, prefix=prefix, depth=depth))
+            inside = around.within(effective.app, inner)
+            children = tuple(self.candidates(inner.routes, app=shown, around=inside, prefix=prefix, depth=depth))
         root_path = inner.root_path if isinstance(inner, FastAPI) else ""
         if hosted:
             return Hosted(effective, root_path, children)
@@ -106,17 +107,18 @@ class Walk:
 
     # -- a route -----------------------------------------------------------------------------------------------------
 
-    def _route(self, sight: Sight, *, app: FastAPI | None, prefix: str) -> Candidate:
+    def _route(self, sight: Sight, *, app: FastAPI | None, around: Around, prefix: str) -> Candidate:
         foreign = type(sight.original).matches not in {Route.matches, APIRoute.matches}
         if foreign:
             self.by_url = self._matches_by_url = False
-        planned = self._plan(sight, app=app, prefix=prefix) if isinstance(sight.original, Route) else None
+        plain = not isinstance(sight.original, Route)
+        planned = None if plain else self._plan(sight, app=app, around=around, prefix=prefix)
         if foreign:
             return Foreign(sight, planned)
         methods = sight.effective.methods
         return Leaf(None if methods is None else frozenset(methods), planned)
 
-    def _plan(self, sight: Sight, *, app: FastAPI | None, prefix: str) -> Plan | None:
+    def _plan(self, sight: Sight, *, app: FastAPI | None, around: Around, prefix: str) -> Plan | None:
         effective = sight.effective
         methods = frozenset[str](effective.methods or ())
         label = f"{'GET' if 'GET' in methods else min(methods, default='*')} {prefix}{effective.path_format}"
@@ -140,7 +142,7 @@ class Walk:
             self._reads(sight),
             label=label,
             by_url=self._matches_by_url,
-            strangers=self._strangers,
+            around=around,
         )
         self.by_url = self.by_url and not found.callables
         self.cached.append(Cached(app, effective.path_format, methods, effective.status_code, found))
