@@ -340,7 +340,7 @@ WAYS = {
     "scopes": Way(by_scopes, bearing),
     "basic": Way(by_basic, basic),
     "header parameter authorization": Way(by_raw_header, bearing),
-    "header parameter": Way(by_header, in_field(b"x-user"), private=False),
+    "header parameter": Way(by_header, in_field(b"x-user")),
     "cookie parameter": Way(by_cookie, in_cookie),
     "key in a header": Way(APIKeyHeader(name="X-Key"), in_field(b"x-key")),
     "key in a cookie": Way(APIKeyCookie(name="user"), in_cookie),
@@ -374,6 +374,58 @@ async def test_users_never_share_whichever_way_they_say_who_they_are(name: str, 
     assert [answer.body.decode() for _, answer in answers] == [f'"{name}"' for name, _ in answers]
     assert [answer.hit for _, answer in answers] == [False, False, True, True, False, False]
     assert {answer.field(b"cache-control").startswith(b"private") for _, answer in answers} == {way.private}
+
+
+async def by_field(x_token: Annotated[str, Header()]) -> None:
+    if x_token != VALID["token"]:
+        raise HTTPException(403)
+
+
+async def by_cookie_value(session: Annotated[str, Cookie()]) -> None:
+    if session != VALID["token"]:
+        raise HTTPException(403)
+
+
+VALID = {"token": ""}
+
+
+@pytest.mark.parametrize(
+    ("dependency", "field"), [(by_field, (b"x-token", b"ada")), (by_cookie_value, (b"cookie", b"session=ada"))]
+)
+async def test_a_dependency_that_refuses_by_a_field_runs_on_every_hit(
+    dependency: Any, field: tuple[bytes, bytes]
+) -> None:
+    cache, app = Cache(), FastAPI()
+    cache.install(app)
+
+    @app.get("/", dependencies=[Depends(dependency)])
+    @cache.response(ttl=60)
+    async def read() -> str:
+        return "secret"
+
+    VALID["token"] = "ada"
+    assert [(await ask(app, "/", [field])).hit for _ in range(2)] == [False, True]
+    VALID["token"] = "revoked"
+    assert (await ask(app, "/", [field])).status == 403
+
+
+async def test_a_dependency_that_chooses_a_representation_is_answered_in_front() -> None:
+    cache, app = Cache(), FastAPI()
+    cache.install(app)
+    asked: list[str] = []
+
+    async def language(accept_language: Annotated[str, Header()]) -> str:
+        asked.append(accept_language)
+        return accept_language
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read(language: Annotated[str, Depends(language)]) -> str:
+        return language
+
+    answers = [await ask(app, "/", [(b"accept-language", name)]) for name in (b"de", b"fr", b"de", b"fr")]
+    assert [answer.body for answer in answers] == [b'"de"', b'"fr"'] * 2
+    assert asked == ["de", "fr"]
 
 
 async def test_anonymous_and_logged_in_never_share() -> None:

@@ -11,6 +11,7 @@ from fastapi.security.base import SecurityBase
 from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
 
+from tiercel._core.keys import HARMLESS
 from tiercel._engine.guard import CLIENT
 from tiercel.fastapi._framework import Dependant, overridden, params
 
@@ -20,6 +21,8 @@ ANONYMOUS: Final = frozenset({b"authorization", b"cookie", CLIENT})
 """What identity is taken from where nobody says from what."""
 
 _BEARERS = frozenset({b"authorization", b"proxy-authorization"})
+_NEGOTIATION = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"user-agent"})
+"""Fields that a dependency reads in order to choose a representation, not to turn somebody away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,9 @@ def reads(
     found = _Found()
     if wrapped:
         found.raw()
-    _take(found, dependant, overrides, ignored)
+    _take(found, dependant)
+    for inner in dependant.dependencies:
+        _take_dependency(found, overridden(inner, overrides), overrides, ignored)
     return Reads(
         query=frozenset(found.query),
         whole_query=found.whole_query,
@@ -74,9 +79,20 @@ class _Found:
         self.credentials |= ANONYMOUS
 
 
-def _take(found: _Found, dependant: Dependant, overrides: Overrides, ignored: Collection[Callable[..., Any]]) -> None:
+def _take_dependency(
+    found: _Found, dependant: Dependant, overrides: Overrides, ignored: Collection[Callable[..., Any]]
+) -> None:
+    """A dependency that reads fields may turn the caller away because of them; the endpoint only answers."""
     if dependant.call in ignored:
         return
+    _take(found, dependant)
+    if _fields(dependant) - _NEGOTIATION - HARMLESS or params(dependant, "cookie"):
+        found.guarded = True
+    for inner in dependant.dependencies:
+        _take_dependency(found, overridden(inner, overrides), overrides, ignored)
+
+
+def _take(found: _Found, dependant: Dependant) -> None:
     scheme = _scheme(dependant.call)
     if scheme is not None:
         _take_scheme(found, scheme)
@@ -86,8 +102,6 @@ def _take(found: _Found, dependant: Dependant, overrides: Overrides, ignored: Co
     _take_query(found, dependant)
     _take_headers(found, dependant)
     _take_cookies(found, dependant)
-    for inner in dependant.dependencies:
-        _take(found, overridden(inner, overrides), overrides, ignored)
 
 
 def _take_query(found: _Found, dependant: Dependant) -> None:
@@ -97,13 +111,18 @@ def _take_query(found: _Found, dependant: Dependant) -> None:
 
 
 def _take_headers(found: _Found, dependant: Dependant) -> None:
+    names = _fields(dependant)
+    found.headers |= names
+    if names & _BEARERS:
+        found.credentials |= names & _BEARERS
+        found.guarded = True
+
+
+def _fields(dependant: Dependant) -> set[bytes]:
+    """The request fields that it declares."""
     # A model is given all fields, whatever it ignores: `Headers.items` is what its watch then sees, and all select.
-    for name, info in params(dependant, "header"):
-        names = {given.lower().encode("latin-1", "replace") for given in _names(name, info, hyphens=True)}
-        found.headers |= names
-        if names & _BEARERS:
-            found.credentials |= names & _BEARERS
-            found.guarded = True
+    declared = [_names(name, info, hyphens=True) for name, info in params(dependant, "header")]
+    return {name.lower().encode("latin-1", "replace") for names in declared for name in names}
 
 
 def _take_cookies(found: _Found, dependant: Dependant) -> None:
