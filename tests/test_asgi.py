@@ -103,6 +103,9 @@ class Resolver:
         self.asked += 1
         return self.target(scope)
 
+    def may_store(self, scope: Any) -> bool:
+        return True
+
     def version(self) -> object:
         return self.state
 

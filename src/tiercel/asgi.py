@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
+from urllib.parse import unquote
 
 from tiercel._core import freshness, keys, present, rfc9111
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
@@ -52,6 +54,10 @@ class Resolver(Protocol):
 
     def __call__(self, scope: Scope) -> Target | None:
         """Rules and primary key; None where it is not."""
+        ...
+
+    def may_store(self, scope: Scope) -> bool:
+        """Whether any response to a request for this place can be for the cache."""
         ...
 
     def version(self) -> object:
@@ -240,7 +246,7 @@ class Gate:
                 if request is not None:
                     # RFC 9111 §4.4, before the client can know that it was done.
                     head = Head(status=message["status"], headers=plain(message.get("headers", ())))
-                    visit.changed(rfc9111.on_unsafe(request, head))
+                    visit.changed(rfc9111.on_unsafe(request, head, partial(self._may_store, scope)))
                 visit.answered()
                 if status is not None:
                     line = (b"cache-status", status.render())
@@ -255,6 +261,12 @@ class Gate:
         finally:
             current.reset(token)
             visit.ended()
+
+    def _may_store(self, scope: Scope, target: bytes) -> bool:
+        path, _, query = target.partition(b"?")
+        return self._resolve.may_store(
+            {**scope, "path": unquote(path.decode("latin-1")), "raw_path": path, "query_string": query}
+        )
 
     def _watching(self, scope: Scope) -> Watch | None:
         """The watch of whoever stands outside of us and may have read fields already, or our own."""
@@ -335,6 +347,11 @@ class Everywhere:
         # Of `path` and `raw_path` a middleware outside of us may have rewritten one.
         path = scope["path"].encode("utf-8", "surrogatepass")
         return placed(Target(self._rules, keys.primary(keys.of_request(request), path)), self._place)
+
+    def may_store(self, scope: Scope) -> bool:
+        """Whatever the responses permit."""
+        del scope
+        return True
 
     def version(self) -> object:
         """Nothing that it goes by ever changes."""

@@ -376,7 +376,7 @@ def test_whatever_an_application_sends_gets_a_decision(
     asked: Asked, status: int, headers: list[Header], body: bytes, now: float
 ) -> None:
     head = Head(status=status, headers=headers)
-    rfc9111.on_unsafe(asked.request, head)
+    rfc9111.on_unsafe(asked.request, head, lambda _: True)
     match on_head(asked, head, now):
         case rfc9111.Store(entry=entry):
             assert entry.body == b""

@@ -1,6 +1,7 @@
 """Tasks that outlive their request."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from drive import losses, turns
@@ -70,6 +71,23 @@ async def test_what_is_owed_to_an_application_gets_its_time_but_not_for_ever(nee
     await background.aclose()
     assert bool(done) is finishes
     assert other.cancelled()
+
+
+async def test_what_does_not_listen_is_left_behind_with_an_event() -> None:
+    told: list[Event] = []
+    background, done = Background(told.append), asyncio.Event()
+
+    async def deaf() -> None:
+        while not done.is_set():
+            with suppress(asyncio.CancelledError):
+                await done.wait()
+
+    task = background.start(deaf(), where="test")
+    await turns()
+    await background.aclose()
+    assert [(type(event), event.where) for event in told if isinstance(event, Failed)] == [(Failed, "tiercel test")]
+    done.set()
+    await task
 
 
 async def test_a_task_that_has_ended_is_owed_nothing() -> None:

@@ -619,6 +619,31 @@ async def test_without_limits_there_is_no_hurry() -> None:
     assert (await shop.get()).body == b"hello"
 
 
+async def test_a_head_is_answered_stale_and_renews_nothing() -> None:
+    shop = Shop(Say(headers=[(b"cache-control", b"max-age=10, stale-while-revalidate=30")]))
+    await shop.get()
+    await asyncio.sleep(15)
+    assert (await shop.get(method="HEAD")).said == "hit"
+    assert shop.calls == 1, "the answer to a HEAD would be no newer GET"
+    assert (await shop.get()).said == "hit"
+    await turns()
+    assert shop.calls == 2
+    assert [scope["method"] for scope in shop.origin.asked] == ["GET", "GET"]
+    await shop.at_rest()
+
+
+async def test_a_range_is_answered_stale_and_renews_nothing() -> None:
+    shop = Shop(Say(headers=[(b"cache-control", b"max-age=10, stale-while-revalidate=30")]))
+    await shop.get()
+    await asyncio.sleep(15)
+    assert (await shop.get("/", (b"range", b"bytes=0-1"))).body == b"he"
+    assert shop.calls == 1, "a part would be no newer whole"
+    assert (await shop.get()).body == b"hello"
+    await turns()
+    assert shop.calls == 2
+    await shop.at_rest()
+
+
 # -- refusals, requests ----------------------------------------------------------------------------------------------
 
 

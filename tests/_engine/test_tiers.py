@@ -44,6 +44,17 @@ def test_what_is_stored_is_found_newest_first() -> None:
     assert bodies(found, b"other") == []
 
 
+def test_what_was_cut_softly_meanwhile_can_still_be_dropped() -> None:
+    found, stamps = tiers()
+    found.store(KEY, entry(tags=("t",)), NOW)
+    shelf = found.shelf(KEY)
+    assert shelf is not None
+    seen = shelf.entries[0]
+    stamps.cut(["t"], soft=True)
+    found.drop(KEY, seen)
+    assert bodies(found) == []
+
+
 @pytest.mark.parametrize("tag", ["t", key_tag(KEY)])
 def test_what_is_cut_is_not_found_and_its_bytes_are_gone(tag: str) -> None:
     found, stamps = tiers()
@@ -160,7 +171,7 @@ def test_one_response_is_taken_off_its_shelf() -> None:
     assert shelf is not None
     found.drop(KEY, shelf.entries[0])
     assert bodies(found) == [b"a"]
-    found.drop(KEY, entry(b"a", variant=b"a"))  # an equal one is another one
+    found.drop(KEY, replace(entry(b"a", variant=b"a"), answered_at=NOW + 1))  # another answer
     assert bodies(found) == [b"a"]
     found.drop(KEY, shelf.entries[0])
     assert len(found.memory) == 0

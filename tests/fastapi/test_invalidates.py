@@ -183,6 +183,31 @@ async def test_it_acts_also_when_a_dependency_fails_to_close_and_when_the_client
             assert (await http.get("/row")).json() == "newest"
 
 
+@pytest.mark.parametrize(
+    ("path", "location", "logged"),
+    [("/cached/1", "", 1), ("/plain/1", "", 0), ("/plain/1", "/cached/7?x=1", 1), ("/plain/1", "/nowhere", 0)],
+)
+async def test_an_unsafe_method_is_logged_only_where_something_may_be_stored(
+    path: str, location: str, logged: int
+) -> None:
+    shop = Shop()
+
+    @shop.app.get("/cached/{number}")
+    @shop.cache.response(ttl=60)
+    async def read(number: int) -> int:
+        return number
+
+    @shop.app.post("/cached/{number}")
+    @shop.app.post("/plain/{number}")
+    async def write(number: int, response: Response) -> None:
+        if location:
+            response.headers["location"] = location
+
+    async with shop.client() as http:
+        await http.post(path)
+    assert len({line for line in shop.log if line.startswith("cut u:")}) == logged
+
+
 # -- whether it acts -------------------------------------------------------------------------------------------------
 
 

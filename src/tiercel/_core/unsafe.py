@@ -1,6 +1,6 @@
 """What an unsafe method invalidates: RFC 9111 §4.4; and groups of responses: RFC 9875."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -18,12 +18,15 @@ GROUPS_LIMIT: Final = 128
 _NO_ERROR = range(200, 400)
 
 
-def on_unsafe(request: Request, head: Head) -> tuple[str, ...]:
-    """The tags to cut after an answer: none after a safe method, nor after one that failed."""
+def on_unsafe(request: Request, head: Head, may_store: Callable[[bytes], bool]) -> tuple[str, ...]:
+    """The tags to cut after an answer: none after a safe method, nor after one that failed.
+
+    `may_store` knows of a target whether there can be anything under it. Of what cannot be, the log need not tell.
+    """
     if request.method in SAFE or head.status not in _NO_ERROR:
         return ()
     places = [request.target, *_named_places(request, head.headers)]
-    tags = [uri_tag(request.scheme, request.authority, place) for place in places]
+    tags = [uri_tag(request.scheme, request.authority, place) for place in places if may_store(place)]
     tags += _groups(request, head.headers, b"cache-group-invalidation")
     return tuple(dict.fromkeys(tags))
 

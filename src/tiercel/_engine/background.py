@@ -34,7 +34,7 @@ class Background:
         return len(self._tasks)
 
     async def aclose(self) -> None:
-        """End every task of the running loop and wait until each has ended."""
+        """End every task of the running loop, and wait until each has ended; but not for ever."""
         loop = asyncio.get_running_loop()
         tasks = [task for task in self._tasks if task.get_loop() is loop and task is not asyncio.current_task()]
         owed = [task for task in tasks if task in self._owed]
@@ -45,7 +45,10 @@ class Background:
             _, late = await asyncio.wait(owed, timeout=GRACE)
             for task in late:
                 task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, deaf = await asyncio.wait(tasks, timeout=GRACE) if tasks else ((), ())
+        for task in deaf:
+            error = TimeoutError(f"it has been cancelled, and goes on for more than {GRACE} s")
+            self._tell(Failed(where=task.get_name(), error=error))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

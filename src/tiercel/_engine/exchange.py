@@ -122,7 +122,12 @@ async def _look(call: Call, key: bytes, take_off: TakeOff, tried: list[Flight]) 
 
 
 def _renew(call: Call, key: bytes, take_off: TakeOff, entry: Entry) -> None:
-    """Ask for a newer one behind the reply, unless somebody does so already."""
+    """Ask for a newer one behind the reply, unless somebody does so already.
+
+    What answers a HEAD or a range would be no newer GET: that is left to whoever asks for the whole.
+    """
+    if call.request.method != entry.method or call.keeps_range:
+        return
     if call.engine.board(call.lane(key), call.request, (entry,), call.selecting) is None:
         take_off(rfc9111.Fill(fwd="stale", entry=entry), behind=True)
 

@@ -81,7 +81,8 @@ class Tiers:
         shelf = self.shelf(key)
         if shelf is None:
             return
-        shelf.entries = tuple([kept for kept in shelf.entries if kept is not entry])
+        # Not by identity: a soft cut makes another object of it.
+        shelf.entries = tuple([kept for kept in shelf.entries if _identity(kept) != _identity(entry)])
         shelf.refit()
         if not shelf.entries:
             with self._changing:
@@ -169,6 +170,10 @@ def weigh(entry: Entry) -> int:
     head = sum([len(name) + len(value) + HEADER_OVERHEAD for name, value in entry.headers])
     beside = len(entry.selecting) * HEADER_OVERHEAD + sum(map(len, entry.tags))
     return len(entry.body) + head + beside + ENTRY_OVERHEAD
+
+
+def _identity(entry: Entry) -> tuple[object, ...]:
+    return entry.method, entry.selecting, entry.partial, entry.born, entry.answered_at
 
 
 def _made_stale(entry: Entry) -> Entry:

@@ -70,6 +70,10 @@ class RouteTable:
             return self._target(taken.plan, scope)
         return None if self._everywhere is None else self._everywhere(scope)
 
+    def may_store(self, scope: Scope) -> bool:
+        """Whether a response to any method may be stored for this place. Errors as for the call."""
+        return self._everywhere is not None or any(self.is_declared({**scope, "method": one}) for one in CACHEABLE)
+
     def is_declared(self, scope: Scope) -> bool:
         """Whether the request falls under a route with `@cache.response`. Errors as for the call."""
         if scope["type"] != "http" or scope["method"] not in CACHEABLE:
