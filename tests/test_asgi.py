@@ -1,6 +1,7 @@
 """The cache as ASGI middleware."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from tiercel._core.entry import Entry, Header
 from tiercel._core.plan import RouteRules, Target
 from tiercel._core.policy import Policy, Rules
+from tiercel._engine import endpoint
 from tiercel._engine.endpoint import declare
+from tiercel._engine.fills import Fill
+from tiercel._engine.flights import Flight
 from tiercel._engine.observed import Watch
 from tiercel.asgi import CONTENT, PLACE_LENGTH, PLACES, CacheMiddleware, Gate
 from tiercel.testing import run_virtual
@@ -654,6 +658,21 @@ async def test_a_request_without_any_field_cannot_be_observed_and_is_private() -
     assert visit.said == "fwd=uri-miss; detail=unobservable"
     assert (visit.header(b"cache-control") or b"").startswith((b"private", FRESH[1]))
     assert route.calls == 1
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_what_a_request_was_made_of_goes_with_it_without_a_collector(guarded: bool) -> None:  # noqa: FBT001
+    route = Route(guarded=guarded)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):  # a miss, and hits
+            await route.get()
+            await turns()
+        left = [type(one) for one in gc.get_objects() if isinstance(one, Flight | Fill | endpoint.Visit)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 async def test_a_request_takes_as_long_as_what_its_application_does_after_the_answer() -> None:

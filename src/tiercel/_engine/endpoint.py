@@ -79,6 +79,7 @@ class Visit:
     def ended(self) -> None:
         """The dependencies of the request are closed, which is when many a session commits: once more."""
         self.answered()
+        self.fill = None
 
     async def outlasted(self) -> None:
         """Wait until the application has done what it still does for this request once its response is complete.

@@ -65,6 +65,8 @@ class _Run:
         error = None if task.cancelled() else task.exception()
         self._fill.broke(error or IncompleteError("the fill was cancelled"))
         self._fill.call.visitor.ended()
+        # They hold each other, and the body: without this they would wait for the collector.
+        self._flight.emptied, self._flight.task = _nothing, None
 
     # -- the ASGI call that the application sees ---------------------------------------------------------------------
 
@@ -123,6 +125,9 @@ class _Run:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _nothing() -> None: ...
 
 
 def _is_last(message: Message) -> bool:
