@@ -49,4 +49,13 @@ class Failed:
     key: str = ""
 
 
-Event = Answered | Stored | Discarded | Invalidated | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """Something stored could not be read, and counts as not there. `where` names the store, `reason` what is wrong."""
+
+    where: str
+    reason: str
+    key: str = ""
+
+
+Event = Answered | Stored | Discarded | Invalidated | Failed | Unreadable
