@@ -1,8 +1,10 @@
-"""What others may plug in: clocks and observers."""
+"""What others may plug in: clocks and observers; and the events that observers are told of."""
 
 from typing import Protocol
 
-from tiercel._core.events import Event
+from tiercel._core.events import Answered, Discarded, Event, Failed, Invalidated, Stored
+
+__all__ = ["Answered", "Clock", "Discarded", "Event", "Failed", "Invalidated", "Observer", "Stored"]
 
 
 class Clock(Protocol):
@@ -55,13 +57,13 @@ class Observer(Protocol):
     """
 
     def on_event(self, event: Event) -> None:
-        """Take one event of the closed union `tiercel._core.events.Event`.
+        """Take one event of the closed union `tiercel.spi.Event`.
 
         Args:
             event: What happened.
 
         Example:
-            >>> from tiercel._core.events import Answered, Event
+            >>> from tiercel.spi import Answered, Event
             >>> class Counting:
             ...     hits = 0
             ...     def on_event(self, event: Event) -> None:
