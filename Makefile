@@ -3,6 +3,7 @@
 VENV := .venv
 PYTHON_BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 8000
+DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo.db
 QUICK ?=
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -39,8 +40,9 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.made
 # --------------------------------------------------------------------------------------------------------- to use
 
 demo: $(VENV)/.storefront  ## the storefront on 127.0.0.1:8000 and what to try; PORT= changes the port, Ctrl-C ends it
-	@cd examples/storefront && $(PYTHON_BIN)/python -m storefront.load
-	@cd examples/storefront && PORT=$(PORT) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
+	@rm -f examples/storefront/demo.db*  # every demonstration begins with the catalogue as it came
+	@cd examples/storefront && $(DEMO) $(PYTHON_BIN)/python -m storefront.load
+	@cd examples/storefront && $(DEMO) PORT=$(PORT) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
 
 docs: $(VENV)/.dev  ## the documentation, into site/
 	@$(PYTHON_BIN)/mkdocs build --strict --quiet
@@ -87,5 +89,5 @@ lock: $(VENV)/.dev  ## choose the newest versions of everything that is installe
 	@$(LOCK) --constraints requirements/dev.txt --group storefront --output-file requirements/storefront.txt
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) site dist .coverage examples/storefront/storefront.db*
+	rm -rf $(VENV) site dist .coverage examples/storefront/*.db*
 	find . -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -71,7 +71,7 @@ DEFAULTS = {"memory": 256_000_000, "namespace": "tiercel", "jitter": 0.05, "soft
         ({"TIERCEL_HARD_TIMEOUT": "2m"}, {"hard_timeout": 120.0}),
         ({"TIERCEL_HARD_TIMEOUT": "None"}, {"hard_timeout": None}),
         ({"TIERCEL_MEMORY": "", "TIERCEL_URL": " ", "TIERCEL_HARD_TIMEOUT": ""}, {}),
-        ({"TIERCEL_WORKERS": "4", "MEMORY": "1MB"}, {}),
+        ({"WORKERS": "4", "MEMORY": "1MB"}, {}),
     ],
     ids=repr,
 )
@@ -105,6 +105,12 @@ def test_a_variable_that_cannot_be_read_is_named(variable: str, value: str) -> N
     message = refusal(lambda: Cache.from_env({variable: value}))
     assert message.startswith(variable)
     assert "Give " in message
+
+
+def test_a_variable_that_nobody_reads_is_a_mistake() -> None:
+    message = refusal(lambda: Cache.from_env({"TIERCEL_MEMROY": "1GB"}))
+    assert message.startswith("TIERCEL_MEMROY is unknown. Did you mean TIERCEL_MEMORY? There are TIERCEL_URL, ")
+    assert refusal(lambda: Cache.from_env({"TIERCEL_WINDOW": ""})).startswith("TIERCEL_WINDOW is unknown. There are")
 
 
 def test_what_the_program_says_itself_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +235,40 @@ async def test_what_was_read_before_a_mutation_was_over_is_not_stored_after_it(c
 
 def test_an_invalidation_that_names_nothing_is_a_mistake() -> None:
     assert 'Name some tags: @cache.invalidates("products")' in refusal(lambda: Cache().invalidates())
+
+
+def read() -> int:
+    return 1
+
+
+@pytest.mark.parametrize("decorator", ["response", "memoize"])
+@pytest.mark.parametrize(("given", "shown"), [(read, "the function itself"), (60, "60"), ("5m", "'5m'")])
+def test_a_decorator_without_names_says_how_it_is_written(decorator: str, given: object, shown: str) -> None:
+    said = refusal(lambda: getattr(Cache(), decorator)(given))
+    assert said == f"@cache.{decorator} was given {shown}. Name what it takes: @cache.{decorator}(ttl=60)."
+
+
+@pytest.mark.parametrize(("given", "says"), [(read, "was given a function"), (["a"], "a tag is a string"), (1, "(1)")])
+def test_what_is_no_tag_is_refused_where_it_is_written(given: Any, says: str) -> None:
+    assert says in refusal(lambda: Cache().invalidates(given))
+
+
+def test_a_field_that_cannot_be_read_names_its_decorator() -> None:
+    said = refusal(lambda: Cache().response(ttl=60, stale_if_error=-1))
+    assert said.startswith("@cache.response(...): Policy.stale_if_error cannot be -1.")
+
+
+async def test_a_key_that_is_no_string_is_refused() -> None:
+    cache, key = Cache(), cast("Any", 1)
+    for call in (
+        cache.get(key),
+        cache.set(key, 1, ttl=1),
+        cache.delete(key),
+        cache.get_or_set(key, read, ttl=1),
+        cache.write_through(key, 1, print, ttl=1),
+    ):
+        with pytest.raises(TypeError, match=r"A key is a string, not int: 1\. Give a string, such as '1'"):
+            await call
 
 
 @pytest.mark.parametrize("fields", [{}, {"ttl": None}, {"ttl": -1}, {"ttl": 60, "tll": 1}, {"ttl": 60, "per": ""}])

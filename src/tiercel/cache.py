@@ -6,7 +6,7 @@ import platform
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeVar, Unpack, cast
+from typing import Any, Literal, Never, TypeVar, Unpack, cast
 
 from tiercel._core.policy import Duration, Policy
 from tiercel._engine import explain, settings
@@ -100,7 +100,7 @@ class Cache:
             given: Arguments of `Cache`, which the program decides itself; they win over the environment.
 
         Raises:
-            ConfigurationError: A variable cannot be read.
+            ConfigurationError: A variable cannot be read, or is none of these.
 
         Example:
             >>> Cache.from_env({"TIERCEL_MEMORY": "32MB"}).stats().bound
@@ -110,10 +110,11 @@ class Cache:
 
     # -- declarations ------------------------------------------------------------------------------------------------
 
-    def response(self, **policy: Unpack[PolicyFields]) -> Callable[[Function], Function]:
+    def response(self, *given: Never, **policy: Unpack[PolicyFields]) -> Callable[[Function], Function]:
         """Store the responses of a route. Stands below the decorator of the route.
 
         Args:
+            given: Nothing: everything is named.
             policy: The fields of `Policy`; `ttl` is required.
 
         Raises:
@@ -128,7 +129,7 @@ class Cache:
             ... async def read_product(product_id: int) -> dict[str, int]:
             ...     return {"id": product_id}
         """
-        return self._declaring(settings.policy_of("response", policy), ())
+        return self._declaring(settings.policy_of("response", given, policy), ())
 
     def invalidates(self, *tags: str) -> Callable[[Function], Function]:
         """Invalidate tags when the endpoint has returned, unless what it returned is a response with an error.
@@ -153,9 +154,9 @@ class Cache:
         if not tags:
             message = '@cache.invalidates() invalidates nothing. Name some tags: @cache.invalidates("products").'
             raise ConfigurationError(message)
-        return self._declaring(None, tags)
+        return self._declaring(None, settings.names(tags, "@cache.invalidates"))
 
-    def memoize(self, **policy: Unpack[PolicyFields]) -> Callable[[Function], Function]:
+    def memoize(self, *given: Never, **policy: Unpack[PolicyFields]) -> Callable[[Function], Function]:
         """Store what a function returns, by its arguments. Asynchronous or not; dependencies and methods, too.
 
         Values go by the return annotation, and every caller gets one of its own, so that changing it changes nothing
@@ -164,6 +165,7 @@ class Cache:
         synchronous one in the thread of the first who calls it.
 
         Args:
+            given: Nothing: everything is named.
             policy: `ttl` (required), `stale_while_revalidate`, `stale_if_error`, `tags`, and `key`: a callable over the
                 arguments that returns what stands for them in the key.
 
@@ -177,7 +179,7 @@ class Cache:
             ... async def load_rates(base: str) -> dict[str, float]:
             ...     return {"USD": 1.0}
         """
-        declared = settings.policy_of("memoize", policy)
+        declared = settings.policy_of("memoize", given, policy)
 
         def decorate(function: Function) -> Function:
             earlier = declaration_of(function)

@@ -1,4 +1,4 @@
-"""What others may plug in: clocks, observers and stores."""
+"""What others may plug in: clocks, observers and stores; and the events that observers are told of."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -6,7 +6,30 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from tiercel._core.entry import Selecting
-from tiercel._core.events import Event
+from tiercel._core.events import Answered, Discarded, Event, Failed, Invalidated, Stored, Unreadable
+
+__all__ = [
+    "Answered",
+    "Ask",
+    "Clock",
+    "Coherent",
+    "Cut",
+    "Discarded",
+    "Event",
+    "Failed",
+    "Found",
+    "Holds",
+    "Invalidated",
+    "Kept",
+    "Log",
+    "Observer",
+    "Parcel",
+    "Store",
+    "Stored",
+    "Unreadable",
+    "Wakes",
+    "Witnesses",
+]
 
 
 class Clock(Protocol):
@@ -59,13 +82,13 @@ class Observer(Protocol):
     """
 
     def on_event(self, event: Event) -> None:
-        """Take one event of the closed union `tiercel._core.events.Event`.
+        """Take one event of the closed union `tiercel.spi.Event`.
 
         Args:
             event: What happened.
 
         Example:
-            >>> from tiercel._core.events import Answered, Event
+            >>> from tiercel.spi import Answered, Event
             >>> class Counting:
             ...     hits = 0
             ...     def on_event(self, event: Event) -> None:

@@ -20,6 +20,16 @@ class Struct(msgspec.Struct):
     inner: Any = msgspec.UNSET
 
 
+class OpenStruct(msgspec.Struct, dict=True):
+    x: int
+
+
+def opened(x: int, **more: object) -> OpenStruct:
+    made = OpenStruct(x)
+    vars(made).update(more)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+    return made
+
+
 class FrozenStruct(msgspec.Struct, frozen=True):
     x: int
     inner: Any = ()
@@ -70,6 +80,8 @@ encode = Encoders(parts_of).encode
         (Model(x=1), FrozenModel(x=1)),
         (Model(x=1, inner=[1]), Model(x=1, inner=[1.0])),
         (Struct(1), Struct(2)),
+        (opened(1), opened(1, y=2)),
+        (opened(1, y=1), opened(1, y=2)),
         (Struct(1, None), FrozenStruct(1, None)),
         (Path("a"), Path("b")),
         (Path("a"), "a"),

@@ -159,9 +159,8 @@ class Model(RuleBasedStateMachine):
 
     @rule(data=st.data(), method=st.sampled_from(["GET", "GET", "GET", "HEAD"]), count=st.integers(1, 3))
     def ask(self, data: st.DataObject, method: str, count: int) -> None:
-        behaviour, path, variant = (
-            data.draw(st.sampled_from(given)) for given in (self.behaviours, self.paths, self.variants)
-        )
+        behaviour = data.draw(st.sampled_from(self.behaviours))
+        path, variant = data.draw(st.sampled_from(self.paths)), data.draw(st.sampled_from(self.variants))
 
         def step() -> None:
             self.data.behaviour = behaviour

@@ -82,7 +82,7 @@ async def test_who_somebody_outside_of_the_application_says_it_is_gets_no_other_
 
 async def test_the_state_of_the_applications_own_lifespan_says_nothing_of_users() -> None:
     cache = Cache()
-    inner = FastAPI(lifespan=lambda _: State())  # type: ignore[arg-type, return-value]
+    inner = FastAPI(lifespan=lambda _: State())
     cache.install(inner)
 
     @inner.get("/")

@@ -230,6 +230,18 @@ async def test_a_route_that_asks_for_the_cache_is_answered_in_front() -> None:
     assert status(second) == "tiercel; hit"
 
 
+def test_a_websocket_that_is_declared_as_cached_is_a_mistake() -> None:
+    cache, app = Cache(), FastAPI()
+    cache.install(app)
+
+    @app.websocket("/ws")
+    @cache.response(ttl=60)
+    async def socket(websocket: WebSocket) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"@cache.response on /ws .*a WebSocket has no response"):
+        app.openapi()
+
+
 async def test_a_websocket_gets_the_cache_too() -> None:
     cache, app = Cache(), FastAPI()
     cache.install(app)

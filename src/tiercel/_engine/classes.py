@@ -109,7 +109,8 @@ def parts_of(kind: type) -> Callable[[Any], object] | None:
         return str
     if msgspec.Struct in kind.__mro__:
         fields: tuple[str, ...] = cast("Any", kind).__struct_fields__
-        return lambda value: [getattr(value, field) for field in fields]
+        # With `dict=True` it may have attributes that are no fields.
+        return lambda value: ([getattr(value, field) for field in fields], getattr(value, "__dict__", None) or None)
     if is_model(kind) and not is_mapped(kind):
         return _model_parts
     return None

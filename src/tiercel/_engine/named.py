@@ -118,6 +118,11 @@ class Named:
             return others
 
     def _key(self, name: str) -> bytes:
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what a program gives
+            message = (
+                f"A key is a string, not {type(name).__qualname__}: {name!r}. Give a string, such as {str(name)!r}."
+            )
+            raise TypeError(message)
         return keys.primary(b"value", self._namespace, name.encode("utf-8", "surrogatepass"))
 
     def _cut(self, key: bytes) -> int:

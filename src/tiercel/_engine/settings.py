@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, Final, Required, TypedDict, cast
 from urllib.parse import urlsplit
 
@@ -33,12 +34,17 @@ class PolicyFields(TypedDict, total=False):
 _NOT_FOR_FUNCTIONS: Final = ("browser_ttl", "cdn_ttl", "per", "vary")
 
 
-def policy_of(decorator: str, fields: Mapping[str, Any]) -> Policy:
+def policy_of(decorator: str, given: tuple[object, ...], fields: Mapping[str, Any]) -> Policy:
     """The policy that a decorator was given.
 
     Raises:
-        ConfigurationError: There is no lifetime, or a field that the decorator does not know.
+        ConfigurationError: There is no lifetime, a field that the decorator does not know or cannot read, or something
+            that is not named.
     """
+    if given:
+        what = "the function itself" if callable(given[0]) else repr(given[0])
+        message = f"@cache.{decorator} was given {what}. Name what it takes: @cache.{decorator}(ttl=60)."
+        raise ConfigurationError(message)
     known = [name for name in PolicyFields.__annotations__ if decorator != "memoize" or name not in _NOT_FOR_FUNCTIONS]
     for name in fields:
         if name not in known:
@@ -48,13 +54,19 @@ def policy_of(decorator: str, fields: Mapping[str, Any]) -> Policy:
     if fields.get("ttl") is None:
         message = f"@cache.{decorator} needs a lifetime. Give one: @cache.{decorator}(ttl=60)."
         raise ConfigurationError(message)
-    return Policy(**fields)
+    try:
+        return Policy(**fields)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"@cache.{decorator}(...): {error}") from None
 
 
 def names(tags: Iterable[object], where: str) -> tuple[str, ...]:
     """Tags, each a string of its own."""
     found = tuple(tags)
     for tag in found:
+        if callable(tag):
+            message = f'{where} was given a function, not a tag. Name some: {where}("products").'
+            raise ConfigurationError(message)
         if not isinstance(tag, str):
             message = f'{where}({tag!r}): a tag is a string. Give each as an argument of its own: {where}("a", "b").'
             raise ConfigurationError(message)
@@ -123,6 +135,7 @@ def _number(value: object) -> float | None:
         return None
 
 
+_PREFIX: Final = "TIERCEL_"
 _READ: Final[Mapping[str, Callable[[str, str], object]]] = {
     "url": in_process,
     "memory": size,
@@ -134,10 +147,19 @@ _READ: Final[Mapping[str, Callable[[str, str], object]]] = {
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that environment variables give; an empty one is as good as none."""
+    """The settings that environment variables give; an empty one is as good as none.
+
+    Raises:
+        ConfigurationError: A variable cannot be read, or none of that name is.
+    """
     found: dict[str, Any] = {}
-    for name, read in _READ.items():
-        variable = f"TIERCEL_{name.upper()}"
+    known = {f"{_PREFIX}{name.upper()}": (name, read) for name, read in _READ.items()}
+    for variable in sorted(environ):
+        if variable.startswith(_PREFIX) and variable not in known:
+            near = get_close_matches(variable.removeprefix(_PREFIX).lower(), _READ, n=1)
+            message = f"{variable} is unknown. " + (f"Did you mean {_PREFIX}{near[0].upper()}? " if near else "")
+            raise ConfigurationError(f"{message}There are {', '.join(known)}.")
+    for variable, (name, read) in known.items():
         text = environ.get(variable, "").strip()
         if text:
             found[name] = read(text, variable)

@@ -64,9 +64,9 @@ def install(  # noqa: PLR0913 - each is one decision of the operator's
     setattr(app, INSTALLED, cache)
     cache.surfaces.append(Surface(app=app, resolve=table, rules=rules))
     describe(app, table.cached)
-    own: set[str] = set()
-    _close_with(app, cache, table, own)
-    _observe_outside(app, cache, table, watch, own, everything=default is not None and default.ttl is not None)
+    states: set[str] = set()
+    _close_with(app, cache, table, states)
+    _observe_outside(app, cache, table, watch, states, everything=default is not None and default.ttl is not None)
 
 
 def _check(cache: Cache, app: object, mode: str, default: Policy | None) -> None:
@@ -95,10 +95,10 @@ def _check(cache: Cache, app: object, mode: str, default: Policy | None) -> None
         )
 
 
-def _close_with(app: FastAPI, cache: Cache, table: RouteTable, own: set[str]) -> None:
+def _close_with(app: FastAPI, cache: Cache, table: RouteTable, states: set[str]) -> None:
     """Check what is declared before the first request, and close the cache after the last.
 
-    `own` learns the names in the state that the application's own lifespan gives to every request.
+    `states` learns the names in the state that the application's own lifespan gives to every request.
     """
     inner = app.router.lifespan_context
 
@@ -107,7 +107,7 @@ def _close_with(app: FastAPI, cache: Cache, table: RouteTable, own: set[str]) ->
         table.version()
         try:
             async with inner(started) as state:
-                own.update(state or ())
+                states.update(state or ())
                 try:
                     yield state
                 finally:
@@ -127,7 +127,7 @@ def _describe_all(app: FastAPI, table: RouteTable) -> None:
 
 
 def _observe_outside(  # noqa: PLR0913
-    app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], own: set[str], *, everything: bool
+    app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], states: set[str], *, everything: bool
 ) -> None:
     """Stand outside of all middleware: what one reads there may decide what the application behind the gate answers."""
     build = app.build_middleware_stack
@@ -142,7 +142,7 @@ def _observe_outside(  # noqa: PLR0913
 
         async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
             scope[CACHE] = cache
-            if not _IDENTITIES.isdisjoint(scope) or not own.issuperset(scope.get("state") or ()):
+            if not _IDENTITIES.isdisjoint(scope) or not states.issuperset(scope.get("state") or ()):
                 scope[IDENTIFIED] = True
             cacheable = outside and scope["type"] == "http" and scope["method"] in CACHEABLE
             if cacheable and (strange or everything or table.is_declared(scope)):

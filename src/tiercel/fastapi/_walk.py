@@ -68,6 +68,7 @@ class Walk:
             elif not isinstance(sight.original, WebSocketRoute):
                 candidate = self._route(sight, app=app, around=around, prefix=prefix)
             else:
+                self._check_websocket(sight, prefix=prefix)
                 continue
             by_path = isinstance(candidate, Leaf | Mounted)
             yield sight.effective.path_regex.match if by_path else any_path, candidate
@@ -161,6 +162,14 @@ class Walk:
             )
         for template in declaration.invalidates:
             check_template(template, arguments(declaration), where)
+
+    def _check_websocket(self, sight: Sight, *, prefix: str) -> None:
+        declaration = declaration_of(sight.effective.endpoint)
+        if declaration is not None and declaration.policy is not None:
+            raise ConfigurationError(
+                f"@cache.response on {named(prefix + sight.effective.path, declaration)}: a WebSocket has no response "
+                "that could be stored. Memoize what it sends, with @cache.memoize(...) on the function that makes it."
+            )
 
     def _reads(self, sight: Sight) -> Reads:
         provider = sight.effective.dependency_overrides_provider
