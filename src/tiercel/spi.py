@@ -210,6 +210,7 @@ class Found:
 
     Args:
         kept: The variants that answer, fresh or stale, none of them cut hard. Newest first.
+        at: Id of the last cut that was considered: what was found is as good as if it had been born then.
         names: All fields that select under the key.
         lease: The token of a lease that has been granted: produce it, then `put` with this token.
         wait: Seconds until the lease of whoever produces it ends at the latest; 0.0: nobody does, or what there is is
@@ -217,6 +218,7 @@ class Found:
     """
 
     kept: tuple[Kept, ...] = ()
+    at: int = 0
     names: frozenset[bytes] = frozenset()
     lease: bytes | None = None
     wait: float = 0.0

@@ -11,6 +11,8 @@ With pytest, anyio's plugin runs `async def` tests in virtual time when `conftes
     @pytest.fixture
     def anyio_backend() -> tuple[str, dict[str, object]]:
         return "asyncio", {"loop_factory": VirtualLoop}
+
+`StoreContract` is what every store has to keep to, as tests.
 """
 
 import asyncio
@@ -22,8 +24,9 @@ from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
 from tiercel.errors import TiercelError
+from tiercel.testing._contract import RecordingLog, StoreContract
 
-__all__ = ["StuckError", "VirtualClock", "VirtualLoop", "run_virtual"]
+__all__ = ["RecordingLog", "StoreContract", "StuckError", "VirtualClock", "VirtualLoop", "run_virtual"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

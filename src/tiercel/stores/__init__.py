@@ -1,0 +1,1 @@
+"""Places that several processes share. Each module is one, and knows the one library that it needs."""

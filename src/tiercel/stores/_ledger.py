@@ -1,0 +1,108 @@
+"""What a local store knows of invalidations: the log, the cuts by tag, and the cuts that somebody has promised."""
+
+import secrets
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Final
+
+from tiercel.spi import Cut, Parcel
+from tiercel.stores import _rows as rows
+from tiercel.stores._environment import Environment
+
+RECORDS: Final = 100_000
+"""Records of the log that are kept; who is further behind begins anew."""
+
+_POSITION: Final = b"position"
+_AT_ONCE: Final = 64
+
+
+class Ledger:
+    """The ledger of one namespace. All of them share one count of ids.
+
+    Whoever changes it holds LMDB's lock for writing, and moves the shared word before it commits: a process that sees
+    the word ahead of the log trusts its memory no more.
+    """
+
+    def __init__(self, env: Environment, space: bytes) -> None:
+        self._env = env
+        self._space = space
+        self._meta, self._log = env.tables[b"meta"], env.tables[b"log"]
+        self._cuts, self._holds = env.tables[b"cuts"], env.tables[b"holds"]
+
+    def position(self, transaction: Any) -> int:  # noqa: ANN401 - LMDB has no types
+        """Id of the last record."""
+        found = transaction.get(_POSITION, db=self._meta)
+        return 0 if found is None else rows.to_number(found)
+
+    def cut(self, transaction: Any, tags: Sequence[str], *, soft: bool, space: bytes = b"") -> int:  # noqa: ANN401
+        """Append a cut; no tags: of everything. Its id."""
+        space = space or self._space
+        cut = self._next(transaction)
+        row = rows.number(cut)
+        for name in [rows.tag_key(space, tag) for tag in tags] or [space]:
+            hard, softly = self._cut_of(transaction, name)
+            pair = rows.number(hard) + row if soft else row + rows.number(softly)
+            transaction.put(name, pair, db=self._cuts)
+        transaction.put(row, rows.to_record(space, tags, soft=soft), db=self._log)
+        return cut
+
+    def verdict(self, transaction: Any, parcel: Parcel) -> bool | None:  # noqa: ANN401
+        """Whether it has been cut softly; None where it has been cut hard."""
+        soft = False
+        for name in [self._space, *[rows.tag_key(self._space, tag) for tag in parcel.tags]]:
+            hard, softly = self._cut_of(transaction, name)
+            if hard > parcel.born:
+                return None
+            soft = soft or softly > parcel.born
+        return soft
+
+    def records(self, transaction: Any, after: int) -> list[Cut] | None:  # noqa: ANN401
+        """What was appended to this namespace since; None where it is not all there any more."""
+        if not self.position(transaction) - RECORDS < after + 1 <= self.position(transaction) + 1:
+            return None
+        with transaction.cursor(db=self._log) as cursor:
+            there = cursor.set_range(rows.number(after + 1))
+            found = [rows.of_record(self._space, rows.to_number(key), data) for key, data in cursor] if there else []
+        return [cut for cut in found if cut is not None]
+
+    # -- promises ----------------------------------------------------------------------------------------------------
+
+    def hold(self, transaction: Any, tags: Sequence[str], due: float) -> bytes:  # noqa: ANN401
+        """Promise a cut. The others learn of it by a record that cuts nothing."""
+        token = rows.moment(due) + secrets.token_bytes(8)
+        transaction.put(token, rows.to_record(self._space, tags, soft=False), db=self._holds)
+        transaction.put(rows.number(self._next(transaction)), b"", db=self._log)
+        return token
+
+    def keep(self, transaction: Any, token: bytes) -> int:  # noqa: ANN401
+        """Make the cut that was promised, unless somebody has; the id of the last record."""
+        held = transaction.pop(token, db=self._holds)
+        if held is not None:
+            space = held[: len(self._space)]
+            cut = rows.of_record(space, 0, held)
+            self.cut(transaction, cut.tags if cut else (), soft=False, space=space)
+        return self.position(transaction)
+
+    def overdue(self, transaction: Any, now: float) -> list[bytes]:  # noqa: ANN401
+        """The promises, of whatever namespace, whose makers have not kept them."""
+        with transaction.cursor(db=self._holds) as cursor:
+            first = [token for (token, _), _ in zip(cursor, range(_AT_ONCE), strict=False)]
+        return [token for token in first if rows.to_moment(token) <= now]
+
+    def first_due(self, transaction: Any) -> float:  # noqa: ANN401
+        """When the first promise is to be kept."""
+        with transaction.cursor(db=self._holds) as cursor:
+            return rows.to_moment(cursor.key()) if cursor.first() else inf
+
+    def _next(self, transaction: Any) -> int:  # noqa: ANN401
+        position = self.position(transaction) + 1
+        if position > RECORDS:
+            transaction.delete(rows.number(position - RECORDS), db=self._log)
+        transaction.put(_POSITION, rows.number(position), db=self._meta)
+        self._env.word[0] = position
+        return position
+
+    def _cut_of(self, transaction: Any, name: bytes) -> tuple[int, int]:  # noqa: ANN401
+        """Ids of the last hard cut and the last soft one."""
+        found = transaction.get(name, db=self._cuts)
+        return (0, 0) if found is None else (rows.to_number(found[:8]), rows.to_number(found[8:]))

@@ -1,0 +1,136 @@
+"""How a local store writes things down: keys and rows as bytes, in an order in which LMDB finds them."""
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from struct import Struct
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tiercel._core.entry import Selecting
+from tiercel.spi import Cut, Parcel
+
+_HEAD: Final = Struct(">QQdddd II")
+_NUMBER: Final = Struct(">Q")
+_MILLISECONDS: Final = 1000
+_DIGEST: Final = 16
+_FAR: Final = 1e12
+
+Key = bytes
+"""Namespace, primary key and variant."""
+
+
+class Row(NamedTuple):
+    """A parcel in its place."""
+
+    seq: int
+    """How many had been stored before it."""
+    put_at: float
+    parcel: Parcel
+
+    def age(self, now: float) -> float:
+        """Seconds since it was put."""
+        return max(0.0, now - self.put_at)
+
+    def is_usable(self, now: float) -> bool:
+        """Whether it is not past all use."""
+        return self.age(now) < self.parcel.retain_for
+
+
+def number(value: int) -> bytes:
+    """In an order in which bytes compare as numbers do."""
+    return _NUMBER.pack(value)
+
+
+def to_number(row: bytes) -> int:
+    return int(_NUMBER.unpack(row)[0])
+
+
+def moment(seconds: float) -> bytes:
+    """In order, too; what is further off than anybody waits is equally far."""
+    return number(min(max(0, int(min(seconds, _FAR) * _MILLISECONDS)), 2**63))
+
+
+def to_moment(row: bytes) -> float:
+    """What a row that begins with one is sorted by."""
+    return to_number(row[:8]) / _MILLISECONDS
+
+
+def space_of(namespace: str) -> bytes:
+    """Keeps the keys of one service apart from another's: of one length, so that none begins another."""
+    return blake2b(namespace.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+
+
+def tag_key(space: bytes, tag: str) -> bytes:
+    """The key of a tag's cuts; tags may be longer than a key of LMDB."""
+    return space + blake2b(tag.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+
+
+def lane_key(space: bytes, key: bytes, lane: bytes) -> bytes:
+    """The key of a lease."""
+    return space + blake2b(key + b"|" + lane, digest_size=_DIGEST).digest()
+
+
+def shelf_key(space: bytes, key: bytes) -> bytes:
+    """What the keys of all variants of a primary key begin with."""
+    return space + blake2b(key, digest_size=_DIGEST).digest()
+
+
+def variant_of(selecting: Selecting) -> bytes:
+    """Which of the variants it is."""
+    return blake2b(_selecting(selecting), digest_size=_DIGEST).digest()
+
+
+def expiry_key(row: Row) -> bytes:
+    """What ends first comes first; of what ends together, what was first stored."""
+    return moment(row.put_at + row.parcel.retain_for) + number(row.seq)
+
+
+def to_row(row: Row) -> bytes:
+    parcel = row.parcel
+    selecting, tags = _selecting(parcel.selecting), json.dumps(parcel.tags).encode()
+    head = _HEAD.pack(
+        row.seq,
+        parcel.born,
+        row.put_at,
+        parcel.fresh_for,
+        parcel.retain_for,
+        parcel.cost,
+        len(selecting),
+        len(tags),
+    )
+    return b"".join((head, selecting, tags, parcel.blob))
+
+
+def of_row(data: bytes) -> Row:
+    """Raises ValueError, `struct.error` or `msgspec.MsgspecError` where it is none."""
+    seq, born, put_at, fresh_for, retain_for, cost, size, tags_size = _HEAD.unpack_from(data)
+    tags_at = _HEAD.size + size
+    blob_at = tags_at + tags_size
+    parcel = Parcel(
+        selecting=_to_selecting(data[_HEAD.size : tags_at]),
+        born=born,
+        tags=tuple(json.loads(data[tags_at:blob_at])),
+        fresh_for=fresh_for,
+        retain_for=retain_for,
+        cost=cost,
+        blob=data[blob_at:],
+    )
+    return Row(seq, put_at, parcel)
+
+
+def to_record(space: bytes, tags: Sequence[str], *, soft: bool) -> bytes:
+    return space + json.dumps([soft, *tags]).encode()
+
+
+def of_record(space: bytes, cut: int, data: bytes) -> Cut | None:
+    """None where it is another namespace's, or cuts nothing."""
+    if not data.startswith(space):
+        return None
+    soft, *tags = json.loads(data[len(space) :])
+    return Cut(id=cut, tags=tuple(tags), soft=soft)
+
+
+_selecting = msgspec.msgpack.Encoder().encode
+_to_selecting = msgspec.msgpack.Decoder(Selecting).decode
