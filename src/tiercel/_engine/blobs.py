@@ -1,0 +1,94 @@
+"""Stored responses as bytes, and back: for stores that other processes share.
+
+Moments are told as seconds before the blob was made. Whoever reads it adds how long it has been in store, by the
+store's clock, and counts back from its own now: no two machines' clocks are compared.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tiercel._core import codec
+from tiercel._core.entry import Entry, Partial, Selecting
+
+_Header = tuple[bytes, bytes]
+
+
+class _Response(msgspec.Struct, array_like=True, frozen=True):
+    method: str
+    status: int
+    headers: list[_Header]
+    selecting: Selecting
+    tags: tuple[str, ...]
+    asked_ago: float
+    answered_ago: float
+    initial_age: float
+    lifetime: float
+    stale_while_revalidate: float
+    stale_if_error: float
+    must_revalidate: bool
+    must_validate: bool
+    cost: float
+    partial: tuple[int, int, int | None] | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Response).decode
+
+
+class Blobs:
+    """Writes with the first secret, reads with any of them; without secrets nothing is signed."""
+
+    def __init__(self, secrets: Sequence[bytes] = ()) -> None:
+        self._secrets = tuple(secrets)
+
+    def write(self, entry: Entry, *, key: bytes, now: float) -> bytes:
+        """A response as it is now.
+
+        UnicodeEncodeError: a tag has what UTF-8 does not.
+        """
+        part = entry.partial
+        head = _Response(
+            method=entry.method,
+            status=entry.status,
+            headers=[(bytes(name), bytes(value)) for name, value in entry.headers],
+            selecting=entry.selecting,
+            tags=entry.tags,
+            asked_ago=max(0.0, now - entry.asked_at),
+            answered_ago=max(0.0, now - entry.answered_at),
+            initial_age=entry.initial_age,
+            lifetime=entry.lifetime,
+            stale_while_revalidate=entry.stale_while_revalidate,
+            stale_if_error=entry.stale_if_error,
+            must_revalidate=entry.must_revalidate,
+            must_validate=entry.must_validate,
+            cost=entry.cost,
+            partial=None if part is None else (part.first, part.last, part.complete),
+        )
+        frame = codec.Frame(codec.RESPONSE, _encode(head), entry.body)
+        return codec.seal(frame, key=key, secret=self._secrets[0] if self._secrets else b"")
+
+    def read(self, blob: bytes, *, key: bytes, now: float, age: float, born: int) -> Entry | codec.Unreadable:
+        """The response, as it is after so many seconds in store."""
+        frame = codec.unseal(blob, codec.RESPONSE, key=key, secrets=self._secrets)
+        if isinstance(frame, str):
+            return frame
+        try:
+            head = _decode(frame.head)
+        except (msgspec.MsgspecError, UnicodeError):
+            return "damaged"
+        return _entry(head, frame.body, now - max(0.0, age), born)
+
+
+def _entry(head: _Response, body: bytes, put_at: float, born: int) -> Entry:
+    given: dict[str, Any] = msgspec.structs.asdict(head)
+    partial, asked_ago, answered_ago = given.pop("partial"), given.pop("asked_ago"), given.pop("answered_ago")
+    return Entry(
+        **given,
+        body=body,
+        born=born,
+        asked_at=put_at - asked_ago,
+        answered_at=put_at - answered_ago,
+        partial=None if partial is None else Partial(first=partial[0], last=partial[1], complete=partial[2]),
+    )
