@@ -14,6 +14,7 @@ from tiercel._core.status import CacheStatus
 from tiercel._core.unsafe import SAFE
 from tiercel._engine import observed
 from tiercel._engine.call import CREDENTIALS, Application, Call, Receive, Scope, Send, request_of, server_of
+from tiercel._engine.depot import Lease
 from tiercel._engine.endpoint import Visit, current
 from tiercel._engine.engine import Engine
 from tiercel._engine.exchange import Pass, Ride, exchange, relayed, reply, seek
@@ -211,7 +212,7 @@ class Gate:
         decided = asyncio.get_running_loop().create_future()
         guard.decided = lambda: None if decided.done() else decided.set_result(None)
         fill = Fill(call, key=target.primary, undecided=guard.decided)
-        run(fill, rfc9111.Fill(fwd="miss", entry=None), where="guarded request")
+        run(fill, rfc9111.Fill(fwd="miss", entry=None))
         try:
             await decided
         except asyncio.CancelledError:
@@ -228,9 +229,11 @@ class Gate:
     async def _shadowed(self, call: Call, target: Target, visit: Visit) -> None:
         fill = Fill(call, key=target.primary, caller=False)
 
-        def take_off(plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight:
+        def take_off(
+            plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False, lease: Lease | None = None
+        ) -> Flight:
             del behind
-            return fill.take_off(plan, target.primary, alone=alone)
+            return fill.take_off(plan, target.primary, alone=alone, lease=lease)
 
         if visit.guard is None:
             await seek(call, target.primary, take_off)
@@ -246,8 +249,8 @@ class Gate:
                 if request is not None:
                     # RFC 9111 §4.4, before the client can know that it was done.
                     head = Head(status=message["status"], headers=plain(message.get("headers", ())))
-                    visit.changed(rfc9111.on_unsafe(request, head, partial(self._may_store, scope)))
-                visit.answered()
+                    visit.change(rfc9111.on_unsafe(request, head, partial(self._may_store, scope)))
+                await visit.answered()
                 if status is not None:
                     line = (b"cache-status", status.render())
                     message = {**message, "headers": [*message.get("headers", ()), line]}
@@ -260,7 +263,7 @@ class Gate:
             await self.app(scope, receive, seeing)
         finally:
             current.reset(token)
-            visit.ended()
+            await visit.ended()
 
     def _may_store(self, scope: Scope, target: bytes) -> bool:
         path, _, query = target.partition(b"?")

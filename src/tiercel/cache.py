@@ -269,7 +269,7 @@ class Cache:
             >>> asyncio.run(greet(Cache()))
             'hello'
         """
-        self._named.set(key, value, ttl=ttl, tags=tags)
+        await self._named.set(key, value, ttl=ttl, tags=tags)
 
     async def delete(self, key: str) -> Ack:
         """Forget the value under a key, also one that is just being made.
@@ -279,7 +279,7 @@ class Cache:
             >>> asyncio.run(Cache().delete("greeting")).durable
             True
         """
-        return _ack(self._named.delete(key))
+        return _ack(await self._named.delete(key))
 
     async def get_or_set(
         self, key: str, factory: Callable[[], Any], *, ttl: Duration, tags: str | Iterable[str] = ()
@@ -358,7 +358,7 @@ class Cache:
             True
         """
         del wait  # there is one process, and it has
-        return _ack(self.engine.invalidate(settings.names(tags, "cache.invalidate"), soft=soft))
+        return _ack(await self.engine.invalidate(settings.names(tags, "cache.invalidate"), soft=soft))
 
     async def clear(self) -> Ack:
         """Forget everything, also what is just being made.
@@ -368,7 +368,7 @@ class Cache:
             >>> asyncio.run(Cache().clear()).durable
             True
         """
-        return _ack(self.engine.clear())
+        return _ack(await self.engine.clear())
 
     @asynccontextmanager
     async def mutation(self, *tags: str) -> AsyncGenerator[None]:
@@ -389,7 +389,7 @@ class Cache:
         try:
             yield
         finally:
-            self.engine.invalidate(named)
+            await self.engine.invalidate(named)
 
     # -- what it does ------------------------------------------------------------------------------------------------
 

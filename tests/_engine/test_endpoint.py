@@ -264,18 +264,18 @@ def test_tags_that_come_out_the_same_are_one() -> None:
         (["head", "end"], []),
     ],
 )
-def test_what_has_changed_is_invalidated_before_the_answer_leaves_and_at_the_end_of_the_request(
+async def test_what_has_changed_is_invalidated_before_the_answer_leaves_and_at_the_end_of_the_request(
     steps: list[Any], cuts: list[tuple[str, ...]]
 ) -> None:
     log = Log()
     visit = Visit(log.engine)
     for step in steps:
         if step == "end":
-            visit.ended()
+            await visit.ended()
         elif step == "head":
-            visit.answered()
-        else:
-            visit.changed([step])
+            await visit.answered()
+        elif visit.change([step]):
+            await log.engine.invalidate([step])
     assert log.cuts == cuts
 
 
@@ -300,7 +300,7 @@ async def test_within_a_request_an_endpoint_leaves_it_to_the_visit() -> None:
     finally:
         current.reset(token)
     assert log.cuts == []
-    visit.answered()
+    await visit.answered()
     assert log.cuts == [("x",)]
 
 

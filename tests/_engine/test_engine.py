@@ -107,14 +107,14 @@ async def test_nobody_boards_what_an_invalidation_has_hit(tags: tuple[str, ...] 
     shop = Shop()
     flight = launch(shop, tags=tags)
     assert board(shop) is flight
-    shop.engine.invalidate([cut])
+    shop.engine.cut([cut])
     assert (board(shop) is flight) is boards
 
 
 async def test_a_soft_invalidation_keeps_late_comers_out_as_well() -> None:
     shop = Shop()
     launch(shop, tags=("t",))
-    shop.engine.invalidate(["t"], soft=True)
+    shop.engine.cut(["t"], soft=True)
     assert board(shop) is None
 
 
@@ -122,9 +122,9 @@ async def test_of_a_response_without_declared_tags_the_uri_is_known_from_the_sta
     shop = Shop()
     flight = launch(shop, tags=None)
     flight.by_uri = True
-    shop.engine.invalidate(["elsewhere"])
+    shop.engine.cut(["elsewhere"])
     assert board(shop) is flight
-    shop.engine.invalidate([keys.uri_tag("http", b"shop", b"/")])
+    shop.engine.cut([keys.uri_tag("http", b"shop", b"/")])
     assert board(shop) is None
 
 
@@ -132,7 +132,7 @@ async def test_of_too_many_variants_at_once_each_is_on_its_own() -> None:
     shop = Shop()
     flights = [launch(shop, tags=("t",)) for _ in range(VARIANTS + 10)]
     assert len(shop.engine._flights[KEY]) == VARIANTS
-    shop.engine.invalidate(["t"])
+    shop.engine.cut(["t"])
     launch(shop, tags=("t",))  # those that nobody boards any more make room
     assert len(shop.engine._flights[KEY]) == 1
     for flight in flights:
@@ -156,9 +156,9 @@ async def test_a_fill_is_not_boarded_from_another_event_loop() -> None:
 
 async def test_an_invalidation_is_counted_and_told() -> None:
     shop = Shop()
-    assert shop.engine.invalidate(["a", "b"]) == 1
-    assert shop.engine.invalidate(["c"], soft=True) == 2
-    assert shop.engine.clear() == 3
+    assert shop.engine.cut(["a", "b"]) == 1
+    assert shop.engine.cut(["c"], soft=True) == 2
+    assert shop.engine.cut_all() == 3
     assert shop.counts == {"invalidations": 3}
     expected: list[Event] = [
         Invalidated(id=1, tags=("a", "b"), soft=False),
@@ -172,7 +172,7 @@ async def test_clearing_forgets_what_is_stored_and_condemns_what_flies() -> None
     shop = Shop()
     await shop.get()
     flight = launch(shop)
-    shop.engine.clear()
+    shop.engine.cut_all()
     assert len(shop.engine.tiers.memory) == 0
     assert not shop.engine.valid(flight)
     assert (await shop.get()).said == "fwd=uri-miss; stored"

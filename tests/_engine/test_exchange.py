@@ -318,7 +318,7 @@ async def test_an_invalidation_of_something_else_leaves_everybody_aboard() -> No
 async def test_a_soft_invalidation_serves_stale_while_one_refresh_runs() -> None:
     shop = counting(wait=1)
     await shop.get()
-    shop.engine.invalidate([uri(shop)], soft=True)
+    shop.engine.cut([uri(shop)], soft=True)
     visits = [shop.ask() for _ in range(10)]
     await turns()
     assert {(visit.body, visit.said) for visit in visits} == {(b"1", "hit")}
@@ -334,10 +334,10 @@ async def test_what_lands_after_a_soft_invalidation_is_stale() -> None:
     shop = counting(wait=1)
     await shop.get("/", (b"x", b"1"))
     tag = uri(shop)
-    shop.engine.clear()
+    shop.engine.cut_all()
     first = shop.ask()
     await asyncio.sleep(0.5)
-    shop.engine.invalidate([tag], soft=True)
+    shop.engine.cut([tag], soft=True)
     assert (await first.done()).body == b"2"
     assert (await shop.get()).body == b"2"  # stale, and renewed behind
     await asyncio.sleep(2)
@@ -347,7 +347,7 @@ async def test_what_lands_after_a_soft_invalidation_is_stale() -> None:
 async def test_a_soft_invalidation_does_not_make_stale_what_must_be_revalidated() -> None:
     shop = counting(headers=[(b"cache-control", b"max-age=60, must-revalidate")])
     await shop.get()
-    shop.engine.invalidate([uri(shop)], soft=True)
+    shop.engine.cut([uri(shop)], soft=True)
     assert (await shop.get()).body == b"2"
 
 
@@ -360,7 +360,7 @@ async def test_a_stale_response_that_was_cut_stands_in_for_nothing() -> None:
     shop.origin.say = Say(wait=1, refuses=OSError("down"))
     visit = shop.ask()
     await asyncio.sleep(0.5)
-    shop.engine.invalidate([tag])
+    shop.engine.cut([tag])
     assert isinstance(await visit.failed(), OSError)
 
 
@@ -379,7 +379,7 @@ async def test_a_304_for_what_was_cut_meanwhile_is_asked_again() -> None:
     shop.origin.say = validating
     visit = shop.ask()
     await asyncio.sleep(0.5)
-    shop.engine.invalidate([tag])
+    shop.engine.cut([tag])
     assert (await visit.done()).body == b"new"
     assert (visit.status, visit.said) == (200, "fwd=stale; stored; detail=expired")
     assert (await shop.get()).said == "hit"

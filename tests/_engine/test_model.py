@@ -224,9 +224,9 @@ class Model(RuleBasedStateMachine):
         """When it returns, that is acknowledged."""
         if what == "everything":
             self._change(lambda _: True)
-            self.shop.engine.clear()
+            self.shop.engine.cut_all()
         elif what == "x softly":
-            self.shop.engine.invalidate([group_tag("http", b"shop", "x")], soft=True)
+            self.shop.engine.cut([group_tag("http", b"shop", "x")], soft=True)
         elif what.startswith("/"):
             await self._write(lambda path: path == what, None, what)
         else:

@@ -129,6 +129,12 @@ def selecting(names: Iterable[bytes], headers: Headers) -> Selecting:
     return tuple([(name, _digest(name, headers)) for name in sorted(set(names) - NEVER_SELECTING)])
 
 
+def offered(headers: Headers) -> dict[bytes, bytes]:
+    """All that may select, by name, as digests; what is absent is not there."""
+    names = {name for name, _ in headers} - NEVER_SELECTING
+    return {name: digest for name, digest in selecting({*names, EVERY}, headers) if digest is not None}
+
+
 def vary_names(headers: Headers) -> frozenset[bytes] | None:
     """The field names that Vary lists; None where `*` is among them."""
     names = frozenset([name.lower() for name in members(headers, b"vary")])

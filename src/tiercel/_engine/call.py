@@ -1,12 +1,12 @@
 """One request on its way through the cache, and the application that can answer it."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from tiercel._core import keys, rfc9111
-from tiercel._core.entry import Head, Header, Headers, Request
+from tiercel._core.entry import Entry, Head, Header, Headers, Request
 from tiercel._core.plan import RouteRules
 from tiercel._core.policy import Rules
 from tiercel._core.status import CacheStatus
@@ -30,11 +30,11 @@ class Visitor(Protocol):
         """The application is asked, for the first time or once more."""
         ...
 
-    def answered(self) -> None:
+    async def answered(self) -> None:
         """The application has given the head of its answer. Nobody has seen it yet."""
         ...
 
-    def ended(self) -> None:
+    async def ended(self) -> None:
         """The application has returned."""
         ...
 
@@ -72,6 +72,10 @@ class Call:
     def selecting(self) -> frozenset[bytes]:
         """The request fields that are declared to select."""
         return self.route.selecting.union([name.encode() for name in self.route.policy.vary]) - self.route.keyed
+
+    def names(self, stored: Sequence[Entry]) -> frozenset[bytes]:
+        """The request fields that select, as far as is known."""
+        return self.selecting.union([name for entry in stored for name, _ in entry.selecting])
 
     def lane(self, key: bytes) -> bytes:
         """Where fills for this request are found. What answers credentials is seldom for others: it is kept apart."""

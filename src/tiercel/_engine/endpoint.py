@@ -19,7 +19,7 @@ from tiercel._core.policy import Policy, Tags
 from tiercel._engine.engine import Engine
 from tiercel._engine.fills import Fill
 from tiercel._engine.guard import Guard
-from tiercel.errors import ConfigurationError
+from tiercel.errors import ConfigurationError, NotAcknowledged
 
 Endpoint = Callable[..., Any]
 
@@ -65,21 +65,20 @@ class Visit:
         self._entered = True
         return fill
 
-    def changed(self, tags: Iterable[str]) -> None:
-        """Invalidate before the answer leaves; what comes later than that, at once."""
-        if not self._open:
-            self.engine.invalidate(tags)
+    def change(self, tags: Iterable[str]) -> bool:
+        """Invalidate before the answer leaves; whether it is too late for that, and has to be done at once."""
         self._changes.extend(tags)
+        return not self._open
 
-    def answered(self) -> None:
+    async def answered(self) -> None:
         """The application has given the head of its answer. Nobody has seen it yet."""
         self._open = False
-        self._cut()
+        await self._cut()
 
-    def ended(self) -> None:
+    async def ended(self) -> None:
         """The dependencies of the request are closed, which is when many a session commits: once more."""
-        self.answered()
-        self.fill = None
+        self._open, self.fill = False, None
+        await self._cut()
 
     async def outlasted(self) -> None:
         """Wait until the application has done what it still does for this request once its response is complete.
@@ -91,9 +90,14 @@ class Visit:
         if fill is not None and fill.flight.task is not None and (fill.muted or fill.flight.over):
             await asyncio.wait([fill.flight.task])  # where it is done already, for what is called when it is: `ended`
 
-    def _cut(self) -> None:
-        if self._changes:
-            self.engine.invalidate(dict.fromkeys(self._changes))
+    async def _cut(self) -> None:
+        """The answer goes out in any case: what it tells of is done. That it was not acknowledged is an event."""
+        if not self._changes:
+            return
+        try:
+            await self.engine.invalidate(dict.fromkeys(self._changes))
+        except NotAcknowledged as error:
+            self.engine.misled("the invalidation after a request", error)
 
 
 current: ContextVar[Visit | None] = ContextVar("tiercel_visit", default=None)
@@ -190,7 +194,8 @@ def _awaiting(declaration: Declaration, signature: inspect.Signature, run: Endpo
             return calling.blank()
         calling.name()
         value = await run(*args, **kwargs)
-        calling.returned(value)
+        if changes := calling.returned(value):
+            await declaration.engine.invalidate(changes)
         return value
 
     return stand_in
@@ -200,7 +205,8 @@ def _returning(declaration: Declaration, signature: inspect.Signature) -> Endpoi
     def stand_in(*args: object, **kwargs: object) -> object:
         calling = _Calling(declaration, _arguments(signature, args, kwargs))
         value = declaration.endpoint(*args, **kwargs)
-        calling.returned(value)
+        if changes := calling.returned(value):
+            declaration.engine.invalidate_now(changes)
         return value
 
     return stand_in
@@ -219,7 +225,8 @@ def _yielding(declaration: Declaration, signature: inspect.Signature) -> Endpoin
         calling = _Calling(declaration, _arguments(signature, args, kwargs))
         calling.name()
         stream = declaration.endpoint(*args, **kwargs)
-        calling.returned(None)
+        if changes := calling.returned(None):
+            declaration.engine.invalidate_now(changes)
         return stream
 
     return stand_in
@@ -262,16 +269,17 @@ class _Calling:
         if policy is not None and not callable(policy.tags):
             self._tag(functools.partial(rendered, policy.tags, self._arguments))
 
-    def returned(self, value: object) -> None:
+    def returned(self, value: object) -> tuple[str, ...]:
+        """What is to be invalidated at once: the rest is left to the visit."""
         policy = self._declaration.policy
         if policy is not None and callable(policy.tags):
             self._tag(functools.partial(_said, policy.tags, self._arguments, value))
         if self._fill is not None:
             self._fill.made = True
-        if self._changes and not _is_error(value):
-            # By hand, as in a unit test, an invalidation still means what it says.
-            tell = self._declaration.engine.invalidate if self._visit is None else self._visit.changed
-            tell(self._changes)
+        if not self._changes or _is_error(value):
+            return ()
+        # By hand, as in a unit test, an invalidation still means what it says.
+        return self._changes if self._visit is None or self._visit.change(self._changes) else ()
 
     def _tag(self, tags: Callable[[], tuple[str, ...]]) -> None:
         if self._fill is None:

@@ -10,6 +10,7 @@ from tiercel._core.entry import Entry, Request
 from tiercel._core.events import Answered, Event, Failed, Invalidated
 from tiercel._engine.background import Background
 from tiercel._engine.chunks import Room
+from tiercel._engine.depot import Depot
 from tiercel._engine.flights import Flight, Phase
 from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.tiers import VARIANTS, Tiers, key_tag
@@ -66,6 +67,8 @@ class Engine:
         self.random = random
         self.observers = observers
         self.stamps = Stamps()
+        self.depot: Depot | None = None
+        """The shared store, where there is one."""
         self.tiers = Tiers(bound, self.stamps)
         self.room = Room(bound // AFLOAT_SHARE)
         self.background = Background(self.tell)
@@ -101,22 +104,47 @@ class Engine:
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
-    def invalidate(self, tags: Iterable[str], *, soft: bool = False) -> int:
-        """Cut the tags; when this returns, nothing produced before can be read."""
-        named = tuple(tags)
-        cut = self.stamps.cut(named, soft=soft)
-        self.counts.invalidations += 1
-        if self.observers:
-            self.tell(Invalidated(id=cut, tags=named, soft=soft))
-        return cut
+    async def invalidate(self, tags: Iterable[str], *, soft: bool = False) -> int:
+        """Cut the tags for all who share what is stored; when this returns, nothing produced before can be read.
 
-    def clear(self) -> int:
-        """Cut everything, and give the bytes back."""
+        Raises:
+            NotAcknowledged: The others may not have been told. Here it is done.
+        """
+        if self.depot is None:
+            return self.cut(tags, soft=soft)
+        named = tuple(tags)
+        return self._told_of(await self.depot.append(named, soft=soft), named, soft=soft)
+
+    async def clear(self) -> int:
+        """Cut everything, and give the bytes back. Raises as `invalidate` does."""
+        if self.depot is None:
+            return self.cut_all()
+        cut = await self.depot.append(())
+        self.tiers.clear()
+        return self._told_of(cut, ("*",), soft=False)
+
+    def invalidate_now(self, tags: Iterable[str]) -> None:
+        """From code that cannot await: at once in this process, and as soon as may be in the others."""
+        if self.depot is None:
+            self.cut(tags)
+        else:
+            self.depot.append_soon(tuple(tags))
+
+    def cut(self, tags: Iterable[str], *, soft: bool = False) -> int:
+        """Cut the tags in the log of this process."""
+        named = tuple(tags)
+        return self._told_of(self.stamps.cut(named, soft=soft), named, soft=soft)
+
+    def cut_all(self) -> int:
+        """Cut everything in the log of this process, and give the bytes back."""
         cut = self.stamps.clear()
         self.tiers.clear()
+        return self._told_of(cut, ("*",), soft=False)
+
+    def _told_of(self, cut: int, tags: Iterable[str], *, soft: bool) -> int:
         self.counts.invalidations += 1
         if self.observers:
-            self.tell(Invalidated(id=cut, tags=("*",), soft=False))
+            self.tell(Invalidated(id=cut, tags=tuple(tags), soft=soft))
         return cut
 
     # -- running fills -----------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ Between two awaits only pure functions decide; what is shared (`Engine`) is cons
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
 from tiercel._core import keys, rfc9111
@@ -14,6 +15,7 @@ from tiercel._core.entry import Entry
 from tiercel._core.freshness import seconds_until_stale, usable_stale
 from tiercel._core.status import CacheStatus
 from tiercel._engine.call import Call
+from tiercel._engine.depot import Claim, Depot, Lease
 from tiercel._engine.fills import Fill, TimeLimitError
 from tiercel._engine.flights import Flight, Message, Phase, Reader
 from tiercel._engine.replies import send_growing, send_refusal, send_stored
@@ -61,16 +63,20 @@ Answer = Hit | Ride | Pass | Refused
 class TakeOff(Protocol):
     """Starts a fill: for all who ask for the key, or `alone`; with a caller, or `behind` the reply."""
 
-    def __call__(self, plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight: ...
+    def __call__(
+        self, plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False, lease: Lease | None = None
+    ) -> Flight: ...
 
 
 async def exchange(call: Call, key: bytes) -> None:
     """Answer a request in front of the application."""
 
-    def take_off(plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight:
+    def take_off(
+        plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False, lease: Lease | None = None
+    ) -> Flight:
         fill = Fill(call, key=key, caller=not behind)
-        flight = fill.take_off(plan, key, alone=alone)
-        run(fill, plan, where="refresh" if behind else "fill")
+        flight = fill.take_off(plan, key, alone=alone, lease=lease)
+        run(fill, plan, behind=behind)
         return flight
 
     await reply(call, await seek(call, key, take_off))
@@ -83,18 +89,33 @@ async def seek(call: Call, key: bytes, take_off: TakeOff) -> Answer:
     """Find the answer to a request: stored, on its way, or to be asked for."""
     if call.shadow:
         return _foreseen(call, key, take_off)
-    tried: list[Flight] = []
-    while True:
-        answer = await _look(call, key, take_off, tried)
-        if answer is not None:
-            return answer
+    search = _Search()
+    try:
+        while True:
+            answer = await _look(call, key, take_off, search)
+            if answer is not None:
+                return answer
+    finally:
+        # Whoever was cancelled in between leaves the key to others.
+        if call.engine.depot is not None and search.claim is not None and (lease := search.claim.take()):
+            call.engine.depot.put(key, None, lease)
 
 
-async def _look(call: Call, key: bytes, take_off: TakeOff, tried: list[Flight]) -> Answer | None:
+@dataclass(slots=True)
+class _Search:
+    """How far the search for one request's answer has come."""
+
+    tried: list[Flight] = field(default_factory=list[Flight])
+    claim: Claim | None = None
+    """What the shared store has said."""
+    looks: int = 0
+
+
+async def _look(call: Call, key: bytes, take_off: TakeOff, search: _Search) -> Answer | None:
     """One look; None where what was waited for turned out not to be for this request, and it takes another."""
     engine = call.engine
     shelf = engine.tiers.shelf(key)
-    stored = shelf.entries if shelf else ()
+    stored = shelf.entries if shelf else search.claim.entries if search.claim else ()
     decision = rfc9111.on_request(call.request, stored, engine.clock.time(), call.rules, draw=engine.draw())
     match decision:
         case rfc9111.Serve(entry=entry, refresh=refresh):
@@ -109,16 +130,53 @@ async def _look(call: Call, key: bytes, take_off: TakeOff, tried: list[Flight]) 
         case rfc9111.Refuse():
             return Refused()
         case rfc9111.Fill() as fill:
-            # What could not be stored a moment ago is not waited for again: those who waited would queue.
-            alone = _alone(call, key, fill) or any(flight.entry is None for flight in tried)
-            flight = None if alone else engine.board(call.lane(key), call.request, stored, call.selecting)
-            if flight is not None and flight not in tried:
-                tried.append(flight)
-                return await _join(call, fill, flight)
-            flight = take_off(fill, alone=alone or flight is not None)
-            return Ride(flight=flight, fill=fill, reader=flight.board(call.request, own=True), collapsed=False)
+            return await _fill(call, key, take_off, search, fill, stored)
         case _:
             assert_never(decision)
+
+
+async def _fill(  # noqa: PLR0913 - the state of one look
+    call: Call, key: bytes, take_off: TakeOff, search: _Search, fill: rfc9111.Fill, stored: Sequence[Entry]
+) -> Answer | None:
+    """Ride with whoever asks for it already, in this process or another; else ask."""
+    engine, tried = call.engine, search.tried
+    # What could not be stored a moment ago is not waited for again: those who waited would queue.
+    alone = _alone(call, key, fill) or any(flight.entry is None for flight in tried)
+    flight = None if alone else engine.board(call.lane(key), call.request, tuple(stored), call.selecting)
+    if flight is not None and flight not in tried:
+        tried.append(flight)
+        return await _join(call, fill, flight)
+    if engine.depot is not None and not alone and await _ask_others(call, key, search, engine.depot, stored):
+        return _too_slow(call, key, fill) if search.looks else None
+    lease = search.claim.take() if search.claim and not alone else None
+    flight = take_off(fill, alone=alone or flight is not None, lease=lease)
+    return Ride(flight=flight, fill=fill, reader=flight.board(call.request, own=True), collapsed=False)
+
+
+async def _ask_others(call: Call, key: bytes, search: _Search, depot: Depot, stored: Sequence[Entry]) -> bool:
+    """Whether to look again: what other processes have stored, or are just producing, may answer."""
+    claim, names = search.claim, call.names(stored)
+    if claim is not None and claim.names - names:
+        names |= claim.names
+        depot.put(key, None, claim.take())
+    elif claim is not None:
+        if claim.wait <= 0.0:
+            return False
+        await depot.pause(claim, search.looks)
+        search.looks += 1
+    search.claim = await depot.claim(key, call.request, names)
+    return True
+
+
+def _too_slow(call: Call, key: bytes, fill: rfc9111.Fill) -> Hit | None:
+    """A stale response that may and should be served rather than wait longer for another process."""
+    engine, entry = call.engine, fill.entry
+    soft = engine.limits.soft
+    if soft is None or entry is None or engine.clock.monotonic() - call.since < soft:
+        return None
+    if usable_stale(entry, engine.clock.time(), entry.stale_if_error) and engine.tiers.usable(key, entry):
+        return Hit(entry=entry, stale=True, status=CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW))
+    return None
 
 
 def _renew(call: Call, key: bytes, take_off: TakeOff, entry: Entry) -> None:
@@ -229,14 +287,14 @@ async def pass_by(call: Call, status: CacheStatus) -> None:
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            call.visitor.answered()
+            await call.visitor.answered()
             message = call.marked(message, status)
         await call.send(message)
 
     try:
         await call.app(call.scope, call.receive, send)
     finally:
-        call.visitor.ended()
+        await call.visitor.ended()
 
 
 async def relayed(call: Call, flight: Flight, result: str) -> None:

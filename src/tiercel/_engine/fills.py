@@ -15,6 +15,7 @@ from tiercel._core.events import Discarded, Failed, Stored
 from tiercel._core.status import CacheStatus
 from tiercel._engine import fitting
 from tiercel._engine.call import Call
+from tiercel._engine.depot import Lease
 from tiercel._engine.flights import Flight, Message, Phase
 from tiercel._engine.tiers import weigh
 
@@ -22,6 +23,8 @@ ASIDE = frozenset({"http.response.debug", "http.response.early_hint"})
 """Messages beside the response: for the caller that waits for it, and no reason not to store it."""
 FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """Extensions by which a server sends a body itself: where it offers one, the head waits for what follows it."""
+EARLY = 1e9
+"""Of a refresh that has been drawn already."""
 NOT_MODIFIED = 304
 ERRORS = 400
 GONE = frozenset({404, 410})
@@ -66,13 +69,16 @@ class Fill:
         self._head: Message = {}
         self._entry: Entry | None = None
         self._dress = fitting.Dress((), ())
+        self._lease: Lease | None = None
+        """Of all processes this one asks the application."""
         self._size = 0
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def take_off(self, fill: rfc9111.Fill, key: bytes, *, alone: bool) -> Flight:
+    def take_off(self, fill: rfc9111.Fill, key: bytes, *, alone: bool, lease: Lease | None = None) -> Flight:
         """From here on the answer may be stored under this key, and, unless `alone`, is for all who ask for it."""
         call, engine, flight = self.call, self.call.engine, self.flight
+        self._lease = lease
         flight.key, flight.lane = key, call.lane(key)
         self.status = CacheStatus(fwd=fill.fwd, detail=fill.detail or None)
         self.asked = rfc9111.Asked(
@@ -94,6 +100,24 @@ class Fill:
         if engine.limits.hard is not None:
             self._timer = flight.loop.call_later(engine.limits.hard, self._overdue)
         return flight
+
+    async def is_ours(self) -> bool:
+        """Whether a refresh is ours to do: of all processes one does it. If not, the fill is over."""
+        engine, call, asked = self.call.engine, self.call, self.asked
+        if engine.depot is None or asked is None or asked.entry is None:
+            return True
+        names = call.names((asked.entry,))
+        claim = await engine.depot.claim(self.flight.key, call.request, names)
+        newer = any(entry.answered_at > asked.entry.answered_at for entry in claim.entries)
+        if claim.lease is None and claim.wait <= 0.0 and claim.entries and not newer:  # fresh, and drawn to be early
+            claim = await engine.depot.claim(self.flight.key, call.request, names, early=EARLY)
+        self._lease = claim.take()
+        if self._lease is not None or not (newer or claim.wait > 0.0):
+            return True
+        engine.counts.fills -= 1
+        self.flight.end()
+        self._retire()
+        return False
 
     def restart(self) -> None:
         """The application is asked once more: what it says now is produced from now on."""
@@ -177,7 +201,7 @@ class Fill:
     async def _start(self, message: Message) -> None:
         self._head = message
         head = Head(status=message["status"], headers=fitting.plain(message.get("headers", ())))
-        self.call.visitor.answered()
+        await self.call.visitor.answered()
         self.flight.status = head.status
         asked = self._current()
         if self.asked is None:
@@ -299,6 +323,9 @@ class Fill:
             self._discarded(reason)
         else:
             engine.counts.stored += 1
+            if engine.depot is not None:
+                lease, self._lease = self._lease, None
+                engine.depot.put(flight.key, entry, lease)
             if engine.observers:
                 key, weight = flight.key.hex(), weigh(entry)
                 engine.tell(Stored(key=key, weight=weight, lifetime=entry.lifetime, tags=self._own))
@@ -389,8 +416,12 @@ class Fill:
                 self.flight.task.cancel()
 
     def _retire(self) -> None:
-        self.call.engine.retire(self.flight)
+        engine = self.call.engine
+        engine.retire(self.flight)
         self._stop_timer()
+        if engine.depot is not None and self._lease is not None:
+            lease, self._lease = self._lease, None
+            engine.depot.put(self.flight.key, None, lease)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -10,6 +10,7 @@ from tiercel._core.entry import Entry
 from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
 from tiercel._engine.call import Scope
+from tiercel._engine.depot import Lease
 from tiercel._engine.exchange import Answer, Hit, Pass, Ride, seek
 from tiercel._engine.fills import Fill
 from tiercel._engine.flights import Flight, Phase
@@ -58,15 +59,19 @@ class Guard:
             fill.decline("identity-unknown")
             return True
         key = keys.primary(self._target.primary, *identity)
-        started = False
+        started = refreshes = False
 
-        def take_off(plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False) -> Flight:
-            nonlocal started
-            started = True
+        def take_off(
+            plan: rfc9111.Fill, /, *, alone: bool = False, behind: bool = False, lease: Lease | None = None
+        ) -> Flight:
+            nonlocal started, refreshes
+            started, refreshes = True, behind
             fill.flight.has_caller = not behind
-            return fill.take_off(plan, key, alone=alone)
+            return fill.take_off(plan, key, alone=alone, lease=lease)
 
         answer = await seek(fill.call, key, take_off)
+        if refreshes and not await fill.is_ours():
+            started = False
         if isinstance(answer, Pass):
             return True
         if not started:

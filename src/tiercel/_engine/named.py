@@ -67,16 +67,16 @@ class Named:
                 self._recall.count(wanted, "miss")
                 return None
 
-    def set(self, name: str, value: object, *, ttl: Duration, tags: Tagged) -> None:
+    async def set(self, name: str, value: object, *, ttl: Duration, tags: Tagged) -> None:
         wanted, named = self._wanted(name, _nothing, ttl, tags)
         payload = _payload(name, value)
         # A cut for each would make the log forget others: only what is running has to hear of it.
         noticed = self._recall.is_making(wanted.key) or wanted.key in self._writing
-        born = self._cut(wanted.key) if noticed else self._engine.stamps.position
+        born = await self._cut(wanted.key) if noticed else self._engine.stamps.position
         self._recall.keeper.keep(wanted, payload, named, born=born)
 
-    def delete(self, name: str) -> int:
-        return self._cut(self._key(name))
+    async def delete(self, name: str) -> int:
+        return await self._cut(self._key(name))
 
     async def get_or_set(self, name: str, factory: Callable[[], Any], *, ttl: Duration, tags: Tagged) -> Any:  # noqa: ANN401
         found = self._recall.fresh(LABEL, self._key(name))
@@ -100,7 +100,7 @@ class Named:
         finally:
             others = self._end(wanted.key)
             undisturbed = self._engine.stamps.verdict((*named, key_tag(wanted.key)), began) is Verdict.USABLE
-            cut = self._cut(wanted.key)
+            cut = await self._cut(wanted.key)
         if undisturbed and not others:
             self._recall.keeper.keep(wanted, payload, named, born=cut)
         return cut
@@ -125,8 +125,8 @@ class Named:
             raise TypeError(message)
         return keys.primary(b"value", self._namespace, name.encode("utf-8", "surrogatepass"))
 
-    def _cut(self, key: bytes) -> int:
-        return self._engine.invalidate([key_tag(key)])
+    async def _cut(self, key: bytes) -> int:
+        return await self._engine.invalidate([key_tag(key)])
 
     def _wanted(
         self, name: str, make: Callable[[], Any], ttl: Duration, tags: Tagged

@@ -18,9 +18,9 @@ UNWANTED = 30.0
 """Seconds that an application may go on with a response that nobody will ever get."""
 
 
-def run(fill: Fill, plan: rfc9111.Fill, *, where: str = "fill") -> None:
-    """Run the application in a task of its own."""
-    _Run(fill).start(plan, where=where)
+def run(fill: Fill, plan: rfc9111.Fill, *, behind: bool = False) -> None:
+    """Run the application in a task of its own; `behind` a reply, if no other process does so already."""
+    _Run(fill).start(plan, behind=behind)
 
 
 class _Run:
@@ -33,14 +33,17 @@ class _Run:
         self._timer: asyncio.TimerHandle | None = None
         fill.flight.emptied = self._unattended
 
-    def start(self, plan: rfc9111.Fill, *, where: str) -> None:
-        task = self._fill.call.engine.background.start(self._run(plan), where=where)
+    def start(self, plan: rfc9111.Fill, *, behind: bool) -> None:
+        where = "refresh" if behind else "fill"
+        task = self._fill.call.engine.background.start(self._run(plan, behind=behind), where=where)
         self._flight.task = task
         task.add_done_callback(self._ended)
 
-    async def _run(self, plan: rfc9111.Fill) -> None:
+    async def _run(self, plan: rfc9111.Fill, *, behind: bool) -> None:
         fill, call = self._fill, self._fill.call
         try:
+            if behind and not await fill.is_ours():
+                return
             headers = call.forwarded(plan)
             fill.conditional = plan.entry is not None and any(name in CONDITIONS for name, _ in plain(headers))
             await self._ask(headers)
@@ -52,6 +55,8 @@ class _Run:
                 raise  # after the answer, as in a background task: nobody is left to tell, but the loop's handler
         else:
             fill.returned()
+        finally:
+            await call.visitor.ended()
 
     async def _ask(self, headers: list[Header]) -> None:
         self._complete = self._received = False
@@ -64,7 +69,6 @@ class _Run:
         self._stop_timer()
         error = None if task.cancelled() else task.exception()
         self._fill.broke(error or IncompleteError("the fill was cancelled"))
-        self._fill.call.visitor.ended()
         # They hold each other, and the body: without this they would wait for the collector.
         self._flight.emptied, self._flight.task = _nothing, None
 

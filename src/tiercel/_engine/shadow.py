@@ -26,5 +26,5 @@ async def shadow(call: Call, fill: Fill) -> None:
         fill.broke(error)
         raise
     finally:
-        call.visitor.ended()
+        await call.visitor.ended()
     fill.returned()

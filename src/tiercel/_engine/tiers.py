@@ -1,6 +1,7 @@
 """Where stored responses and values are kept: the memory of this process."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from tiercel._core import freshness, keys, rfc9111
@@ -25,7 +26,7 @@ class Shelf:
     def __init__(self, entries: tuple[Entry, ...], *, seen: int, pass_until: float = 0.0) -> None:
         self.entries = entries
         self.seen = seen
-        """Log position up to which no entry here has been cut."""
+        """Revision of the log at which no entry here had been cut."""
         self.pass_until = pass_until
         """Until then answers under this key are thought not to be storable: nobody waits for another's fill."""
         self.refit()
@@ -48,6 +49,8 @@ class Tiers:
         self.memory: Memory[Shelf | Value] = Memory(bound)
         self.limit = bound // LARGEST_SHARE
         """Bytes of the largest body that may be stored."""
+        self.trusted: Callable[[], bool] | None = None
+        """Whether all is known here that others have cut; None: there are no others."""
         self._stamps = stamps
         self._changing = threading.Lock()
         self._expired = 0.0
@@ -55,15 +58,15 @@ class Tiers:
     def shelf(self, key: bytes) -> Shelf | None:
         """What is stored under a primary key and has not been cut."""
         shelf = self.memory.get(key)
-        if not isinstance(shelf, Shelf):
+        if not isinstance(shelf, Shelf) or (self.trusted is not None and not self.trusted()):
             return None
-        if shelf.seen != self._stamps.position:
+        if shelf.seen != self._stamps.revision:
             return self._sifted(key, shelf)
         return shelf
 
     def store(self, key: bytes, entry: Entry, now: float) -> str:
         """Shelve a response; empty, or the reason why not. What else is usable stays, also where this does not fit."""
-        seen = self._stamps.position
+        seen = self._stamps.revision
         judged = self._judged(key, entry)
         if judged is None:
             return "invalidated"
@@ -75,6 +78,15 @@ class Tiers:
         if admitted is None:
             return "variants-full"
         return "" if self._put(key, Shelf(admitted, seen=seen), now) else "too-large"
+
+    def adopt(self, key: bytes, entry: Entry, now: float, *, soft: bool) -> Entry:
+        """Shelve what another process has stored, unless there is a younger one here; as it may be used."""
+        entry = _made_stale(entry) if soft else entry
+        shelf = self.shelf(key)
+        mine = [kept for kept in shelf.entries if kept.selecting == entry.selecting] if shelf else []
+        if not any(kept.method == entry.method and kept.answered_at > entry.answered_at for kept in mine):
+            self.store(key, entry, now)
+        return entry
 
     def drop(self, key: bytes, entry: Entry) -> None:
         """Take one response off its shelf."""
@@ -92,14 +104,14 @@ class Tiers:
         """Note that answers under this key are not storable for now (a hit-for-miss marker)."""
         shelf = self.shelf(key)
         if shelf is None:
-            self._put(key, Shelf((), seen=self._stamps.position, pass_until=until), now)
+            self._put(key, Shelf((), seen=self._stamps.revision, pass_until=until), now)
         else:
             shelf.pass_until = until
 
     def value(self, key: bytes) -> tuple[Value, bool] | None:
         """A stored value that has not been cut, and whether it was cut softly."""
         value = self.memory.get(key)
-        if not isinstance(value, Value):
+        if not isinstance(value, Value) or (self.trusted is not None and not self.trusted()):
             return None
         verdict = self._stamps.verdict(value.tags, value.born)
         return None if verdict is Verdict.CUT else (value, verdict is Verdict.SOFT)
@@ -132,7 +144,7 @@ class Tiers:
 
     def _sifted(self, key: bytes, shelf: Shelf) -> Shelf | None:
         """The shelf without what was cut since it was last looked at."""
-        seen = self._stamps.position
+        seen = self._stamps.revision
         kept = tuple([judged for entry in shelf.entries if (judged := self._judged(key, entry)) is not None])
         if not kept and shelf.entries:
             with self._changing:

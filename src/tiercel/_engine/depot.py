@@ -1,0 +1,320 @@
+"""The shared store, as the rest of the engine sees it: bounded in time, and a miss rather than an exception.
+
+claim:  what others have stored is brought into memory; else leave to produce it is asked for, or waited for
+put:    after the callers have their bytes
+append: an invalidation, acknowledged when all who share the store are bound by it
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+from tiercel._core import keys
+from tiercel._core.entry import Entry, Request
+from tiercel._core.events import Event, Failed, Unreadable
+from tiercel._core.freshness import retain_until, seconds_until_stale
+from tiercel._engine.background import Background
+from tiercel._engine.blobs import Blobs
+from tiercel._engine.breaker import Breaker
+from tiercel._engine.stamps import Stamps
+from tiercel._engine.tiers import Tiers, key_tag
+from tiercel.errors import NotAcknowledged, StoreError, TiercelError
+from tiercel.spi import Ask, Clock, Coherent, Found, Parcel, Store
+
+LEASE: Final = 60.0
+"""Seconds that a lease lasts where a fill has no time limit."""
+FIRST_LOOK: Final = 0.002
+LAST_LOOK: Final = 0.05
+"""Seconds between two looks for what another process produces: at first, and at the most."""
+QUEUED: Final = 1_000
+"""Invalidations that wait for the store to come back; beyond that, everything is cut instead."""
+
+T = TypeVar("T")
+
+
+class Lease(NamedTuple):
+    """Leave to produce something for all."""
+
+    lane: bytes
+    token: bytes
+
+
+@dataclass(slots=True)
+class Claim:
+    """What became of asking for a key: it may be in memory now; or it is ours, or another's, to produce."""
+
+    entries: tuple[Entry, ...] = ()
+    """What was found, and not cut; also where memory is not to be trusted."""
+    wait: float = 0.0
+    """Seconds until the lease of whoever produces it ends at the latest."""
+    lease: Lease | None = None
+    names: frozenset[bytes] = frozenset()
+    """Fields that select under the key, and were not known to the one who asked."""
+
+    def take(self) -> Lease | None:
+        """The lease, for the first who wants it."""
+        lease, self.lease = self.lease, None
+        return lease
+
+
+class Depot:
+    """A shared store."""
+
+    def __init__(  # noqa: PLR0913 - what it is put together from
+        self,
+        store: Store,
+        *,
+        stamps: Stamps,
+        tiers: Tiers,
+        clock: Clock,
+        background: Background,
+        tell: Callable[[Event], None],
+        deadline: float,
+        lease: float | None,
+        secrets: tuple[bytes, ...] = (),
+    ) -> None:
+        self._store = store
+        self._stamps = stamps
+        self._tiers = tiers
+        self._clock = clock
+        self._background = background
+        self._tell = tell
+        self._deadline = deadline
+        self._lease = lease or LEASE
+        self._blobs = Blobs(secrets)
+        self._breaker = Breaker(clock.monotonic)
+        self._claims: dict[tuple[bytes, bytes], asyncio.Future[Claim]] = {}
+        self._queued: deque[tuple[tuple[str, ...], bool]] = deque()
+        self._session: _Session | None = None
+        self._opening = threading.Lock()
+        tiers.trusted = store.current if isinstance(store, Coherent) else _never
+
+    # -- open and closed ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the store in this process and loop, unless it is.
+
+        Raises:
+            TiercelError: It cannot be opened.
+        """
+        loop = asyncio.get_running_loop()
+        with self._opening:
+            session = self._session
+            if session is None or session.loop is not loop or session.is_over:
+                session = self._session = _Session(self._store, self._stamps, self._tell, loop)
+        await session.opened()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        session, self._session = self._session, None
+        if session is not None and session.loop is asyncio.get_running_loop():
+            await session.aclose()
+
+    # -- what is stored ----------------------------------------------------------------------------------------------
+
+    async def claim(self, key: bytes, request: Request, names: frozenset[bytes], *, early: float = 0.0) -> Claim:
+        """Bring what is stored into memory, or ask for leave to produce it: once for all who want the same."""
+        lane = _lane(names, request)
+        running = self._claims.get((key, lane))
+        if running is None or running.get_loop() is not asyncio.get_running_loop():
+            running = self._claims[key, lane] = asyncio.get_running_loop().create_future()
+            asking = self._claim(key, lane, request, names, early)
+            self._background.start(self._claimed(running, (key, lane), asking), where="store")
+        return await asyncio.shield(running)
+
+    def put(self, key: bytes, entry: Entry | None, lease: Lease | None) -> None:
+        """Store a response for all, if there is one, and give the lease back: behind the reply."""
+        parcel = None if entry is None else self._parcel(key, entry)
+        if parcel is not None or lease is not None:
+            self._background.start(self._put(key, parcel, lease), where="store")
+
+    async def _put(self, key: bytes, parcel: Parcel | None, lease: Lease | None) -> None:
+        lane, token = lease or (b"", None)
+        with contextlib.suppress(StoreError):  # told already: what is not stored is a miss for the others
+            await self._do(lambda: self._store.put(key, lane, parcel, token))
+
+    async def pause(self, claim: Claim, looks: int) -> None:
+        """Wait for what another process produces."""
+        await asyncio.sleep(min(claim.wait, LAST_LOOK, FIRST_LOOK * 2.0**looks))
+
+    # -- invalidation ------------------------------------------------------------------------------------------------
+
+    async def append(self, tags: tuple[str, ...], *, soft: bool = False) -> int:
+        """Cut tags for all; no tags: everything.
+
+        Raises:
+            NotAcknowledged: The store did not answer; here it is done, and it is queued for the others.
+        """
+        try:
+            cut = await self._do(lambda: self._store.append(tags, soft=soft))
+        except StoreError as error:
+            self._put_off(tags, soft=soft)
+            named = ", ".join(tags) or "everything"
+            message = f"{named}: invalidated in this process, but the store has not acknowledged it. {error}"
+            raise NotAcknowledged(message) from error
+        return self._stamps.own(cut)
+
+    def append_soon(self, tags: tuple[str, ...]) -> None:
+        """The same from code that cannot await; it is waited for where that does not stop the loop."""
+        session = self._session
+        if session is None:
+            self._put_off(tags, soft=False)
+            return
+        try:
+            on_loop = asyncio.get_running_loop() is session.loop
+        except RuntimeError:
+            on_loop = False
+        if on_loop:
+            self._background.start(self._append_quietly(tags), where="invalidation")
+        else:
+            asyncio.run_coroutine_threadsafe(self._append_quietly(tags), session.loop).result(2.0 * self._deadline)
+
+    async def _append_quietly(self, tags: tuple[str, ...]) -> None:
+        with contextlib.suppress(NotAcknowledged):  # told already, and queued
+            await self.append(tags)
+
+    def _put_off(self, tags: tuple[str, ...], *, soft: bool) -> None:
+        """Until the store is back; here and now it is done."""
+        if len(self._queued) >= QUEUED:
+            self._queued.clear()
+            tags, soft = (), False
+        self._queued.append((tags, soft))
+        self._stamps.cut_meanwhile(tags, soft=soft)
+
+    async def _catch_up(self) -> None:
+        """The store is back: what waits is appended first."""
+        while self._queued:
+            tags, soft = self._queued[0]
+            await self._store.append(tags, soft=soft)
+            self._queued.popleft()
+
+    # -- asking the store --------------------------------------------------------------------------------------------
+
+    async def _do(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Within the deadline, and only while the store is not left alone.
+
+        Raises:
+            StoreError: It was not done, or nobody knows.
+        """
+        if not self._breaker.allows():
+            message = "the store is left alone for a moment: it has failed several times in a row"
+            raise StoreError(message)
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self.open()
+                await self._catch_up()
+                done = await work()
+        except (TiercelError, TimeoutError) as error:
+            self._breaker.failed()
+            why = str(error) or f"no answer within {self._deadline} s"
+            failure = error if isinstance(error, StoreError) else StoreError(why)
+            self._tell(Failed(where="store", error=failure))
+            raise failure from error
+        except BaseException:
+            self._breaker.left()
+            raise
+        self._breaker.succeeded()
+        return done
+
+    async def _claimed(
+        self, asked: "asyncio.Future[Claim]", place: tuple[bytes, bytes], asking: Coroutine[object, object, Claim]
+    ) -> None:
+        claim = Claim()  # where the store fails, which is told already, the application is asked
+        try:
+            with contextlib.suppress(StoreError):
+                claim = await asking
+        finally:
+            del self._claims[place]
+            if not asked.done():
+                asked.set_result(claim)
+
+    async def _claim(self, key: bytes, lane: bytes, request: Request, names: frozenset[bytes], early: float) -> Claim:
+        ask = Ask(key=key, fields=keys.offered(request.headers), lane=lane, lease=self._lease, early=early)
+        found = await self._do(lambda: self._store.fetch(ask))
+        now, entries = self._clock.time(), list[Entry]()
+        for kept in reversed(found.kept):
+            entry = self._read(key, kept.parcel.blob, now, kept.age, found)
+            if entry is not None:
+                entries.append(self._tiers.adopt(key, entry, now, soft=kept.soft))
+        lease = None if found.lease is None else Lease(lane, found.lease)
+        return Claim(tuple(reversed(entries)), found.wait, lease, found.names - names)
+
+    def _read(self, key: bytes, blob: bytes, now: float, age: float, found: Found) -> Entry | None:
+        read = self._blobs.read(blob, key=key, now=now, age=age, born=self._stamps.own(found.at))
+        if isinstance(read, str):
+            self._tell(Unreadable(where="store", reason=read, key=key.hex()))
+            return None
+        return read
+
+    def _parcel(self, key: bytes, entry: Entry) -> Parcel | None:
+        """None: it is not for others."""
+        if entry.partial is not None or entry.method == "HEAD":
+            return None
+        now = self._clock.time()
+        try:
+            blob = self._blobs.write(entry, key=key, now=now)
+        except UnicodeEncodeError as error:
+            self._tell(Failed(where="store", error=error, key=key.hex()))
+            return None
+        return Parcel(
+            selecting=entry.selecting,
+            born=self._stamps.shared(entry.born),
+            tags=(*entry.tags, key_tag(key)),
+            fresh_for=0.0 if entry.must_validate else max(0.0, seconds_until_stale(entry, now)),
+            retain_for=max(0.0, retain_until(entry) - now),
+            cost=entry.cost,
+            blob=blob,
+        )
+
+
+class _Session:
+    """A store that is open, in a task of its own: whatever it enters, it leaves in the same task."""
+
+    def __init__(
+        self, store: Store, log: Stamps, tell: Callable[[Event], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.loop = loop
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._closing = asyncio.Event()
+        self._task = loop.create_task(self._run(store, log, tell), name="tiercel store")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is closed, or could not be opened."""
+        return self._task.done()
+
+    async def opened(self) -> None:
+        """Wait until it is. Raises what keeps it from that."""
+        await asyncio.shield(self._opened)
+
+    async def aclose(self) -> None:
+        """Wait until it is closed."""
+        self._closing.set()
+        await self._task
+
+    async def _run(self, store: Store, log: Stamps, tell: Callable[[Event], None]) -> None:
+        try:
+            async with store.running(log, tell):
+                self._opened.set_result(None)
+                await self._closing.wait()
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            if self._opened.done():
+                tell(Failed(where="store", error=error))
+            else:
+                self._opened.set_exception(error)
+
+
+def _lane(names: frozenset[bytes], request: Request) -> bytes:
+    if not names:
+        return b""
+    parts = [part for name, digest in keys.selecting(names, request.headers) for part in (name, digest)]
+    return keys.primary(*parts)
+
+
+def _never() -> bool:
+    """A store that tells nothing of other processes' cuts has no memory in front of it."""
+    return False
