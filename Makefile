@@ -49,9 +49,7 @@ docs: $(VENV)/.dev  ## the documentation, into site/
 	@$(PYTHON_BIN)/python scripts/check_site.py site
 
 bench: $(VENV)/.dev  ## the benchmarks; QUICK=1 for the short ones
-	@for file in benchmarks/[a-z]*.py; do \
-		$(PYTHON_BIN)/python -m benchmarks.$$(basename $$file .py) $(if $(QUICK),--quick) || exit 1; \
-	done
+	@$(PYTHON_BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 # --------------------------------------------------------------------------------------------------------- to test
 
