@@ -6,9 +6,10 @@ import platform
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal, Never, TypeVar, Unpack, cast
 
-from tiercel._core.policy import Duration, Policy
+from tiercel._core.policy import Duration, Policy, seconds
 from tiercel._engine import explain, settings
 from tiercel._engine.endpoint import Declaration, declaration_of, declare
 from tiercel._engine.engine import Engine, Limits
@@ -20,7 +21,7 @@ from tiercel._engine.reports import Ack, Stats, stats_of
 from tiercel._engine.settings import PolicyFields
 from tiercel.clock import SystemClock
 from tiercel.errors import ConfigurationError
-from tiercel.spi import Clock, Observer
+from tiercel.spi import Clock, Observer, Store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,7 +30,8 @@ class Cache:
     """Stored responses and values, and everything that may be done with them.
 
     Args:
-        url: Where they live. `memory://`: in this process.
+        url: Where they live. `memory://`: in this process. `local:///path`: in a directory that all processes of the
+            host share, which survives restarts of the service. Or a `Store` of your own.
         memory: Bound of the memory tier in bytes, or as text: `"256MB"`, `"1GiB"`.
         namespace: Keeps the keys of one service apart from another's.
         clock: Where time comes from; the machine's, unless a test brings its own.
@@ -37,6 +39,10 @@ class Cache:
         jitter: The share of a `ttl` that is taken off at random, 0 to 1: a thousand keys do not fall due together.
         soft_timeout: Seconds after which a stale response is served instead of waiting longer, where
             `stale_if_error` allows that. None: wait.
+        store_size: Bound of a shared store in bytes, or as text.
+        store_timeout: Seconds that a request waits for a shared store, all in all; then it does without.
+        secret: What is put into a shared store is signed with it, and what is not signed is not read; of several, the
+            first signs, and all are good for reading. At least 16 characters each.
         hard_timeout: Seconds after which a fill that has not begun its answer is given up: stale, or 504; and after
             which nobody joins the running call of a function any more. None: never.
         draw: Where randomness comes from: a function that returns numbers in [0, 1).
@@ -56,7 +62,7 @@ class Cache:
 
     def __init__(  # noqa: PLR0913 - one argument per setting of the table in docs/settings.md
         self,
-        url: str = "memory://",
+        url: str | Store = "memory://",
         *,
         memory: int | str = "256MB",
         namespace: str = "tiercel",
@@ -66,8 +72,10 @@ class Cache:
         soft_timeout: Duration | None = 1.0,
         hard_timeout: Duration | None = 60.0,
         draw: Callable[[], float] = random.random,
+        store_size: int | str = "1GiB",
+        store_timeout: Duration = 0.05,
+        secret: str | Iterable[str] | None = None,
     ) -> None:
-        settings.in_process(url, "Cache(url=)")
         self.engine = Engine(
             bound=settings.size(memory, "Cache(memory=)"),
             clock=clock or SystemClock(),
@@ -80,6 +88,14 @@ class Cache:
             observers=settings.told(observers, "Cache(observers=)"),
         )
         """What the surfaces of Tiercel are built on. Not for programs: it changes without notice."""
+        store = (
+            url
+            if isinstance(url, Store)
+            else self._store(url, namespace, settings.size(store_size, "Cache(store_size=)"))
+        )
+        signed = settings.secrets(secret, "Cache(secret=)")
+        if store is not None:
+            self.engine.share(store, deadline=seconds(store_timeout, where="Cache(store_timeout=)"), secrets=signed)
         self.declarations: list[Declaration] = []
         """What was declared with this cache so far; for its surfaces."""
         self.surfaces: list[Surface] = []
@@ -279,7 +295,7 @@ class Cache:
             >>> asyncio.run(Cache().delete("greeting")).durable
             True
         """
-        return _ack(await self._named.delete(key))
+        return self._ack(await self._named.delete(key))
 
     async def get_or_set(
         self, key: str, factory: Callable[[], Any], *, ttl: Duration, tags: str | Iterable[str] = ()
@@ -337,7 +353,7 @@ class Cache:
             >>> asyncio.run(Cache().write_through("limit", 10, save, ttl="1h")).durable, database
             (True, {'limit': 10})
         """
-        return _ack(await self._named.write_through(key, value, writer, ttl=ttl, tags=tags))
+        return self._ack(await self._named.write_through(key, value, writer, ttl=ttl, tags=tags))
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
@@ -351,14 +367,15 @@ class Cache:
 
         Raises:
             ConfigurationError: A tag is no string.
+            NotAcknowledged: A shared store could not be told. In this process it is done; for the others it is queued.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache().invalidate("products")).durable
             True
         """
-        del wait  # there is one process, and it has
-        return _ack(await self.engine.invalidate(settings.names(tags, "cache.invalidate"), soft=soft))
+        cut = await self.engine.invalidate(settings.names(tags, "cache.invalidate"), soft=soft)
+        return self._ack(cut, await self.engine.applied(cut) if wait == "all" else ())
 
     async def clear(self) -> Ack:
         """Forget everything, also what is just being made.
@@ -368,17 +385,20 @@ class Cache:
             >>> asyncio.run(Cache().clear()).durable
             True
         """
-        return _ack(await self.engine.clear())
+        return self._ack(await self.engine.clear())
 
     @asynccontextmanager
     async def mutation(self, *tags: str) -> AsyncGenerator[None]:
         """Around a change: the tags are invalidated when it is over, whether or not it has succeeded.
+
+        A shared store is told before: should this process die in between, the tags are invalidated all the same.
 
         Args:
             tags: Their names.
 
         Raises:
             ConfigurationError: A tag is no string; before anything is changed.
+            NotAcknowledged: The store could not be told; before or after.
 
         Example:
             >>> async def rename(session, cache):
@@ -386,10 +406,8 @@ class Cache:
             ...         await session.commit()
         """
         named = settings.names(tags, "cache.mutation")
-        try:
+        async with self.engine.mutation(named):
             yield
-        finally:
-            await self.engine.invalidate(named)
 
     # -- what it does ------------------------------------------------------------------------------------------------
 
@@ -421,8 +439,24 @@ class Cache:
         """
         return explain.explain(self.engine, self.surfaces, request)
 
+    async def open(self) -> None:
+        """Open the shared store, where there is one. An installed application does this when it starts.
+
+        Without it the store is opened when it is first needed.
+
+        Raises:
+            ConfigurationError: The store cannot be where it is said to be.
+            StoreError: It does not answer.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache().open())
+        """
+        if self.engine.depot is not None:
+            await self.engine.depot.open()
+
     async def aclose(self) -> None:
-        """End what runs in the background. An installed application does this at its own end.
+        """End what runs in the background, and close the store. An installed application does this at its own end.
 
         The cache can be used, and closed, again.
 
@@ -432,6 +466,23 @@ class Cache:
         """
         await self.engine.background.aclose()
         await self._recall.aclose()
+        if self.engine.depot is not None:
+            await self.engine.depot.aclose()
+
+    @staticmethod
+    def _store(url: str, namespace: str, size: int) -> Store | None:
+        place = settings.place(url, "Cache(url=)")
+        if place.kind == "memory":
+            return None
+        # Where it is needed only: the package is an extra.
+        store: Store = importlib.import_module("tiercel.stores.local").LocalStore(
+            Path(place.path), size=size, namespace=namespace
+        )
+        return store
+
+    def _ack(self, cut: int, applied: tuple[str, ...] = ()) -> Ack:
+        own = f"{platform.node()}:{os.getpid()}"
+        return Ack(id=self.engine.stamps.shared(cut), durable=True, applied=applied or (own,))
 
     def _declaring(self, policy: Policy | None, invalidates: tuple[str, ...]) -> Callable[[Function], Function]:
         def decorate(endpoint: Function) -> Function:
@@ -446,7 +497,3 @@ class Cache:
         stand_in, declaration = declare(endpoint, engine=engine, policy=policy, invalidates=invalidates)
         self.declarations.append(declaration)
         return stand_in
-
-
-def _ack(cut: int) -> Ack:
-    return Ack(id=cut, durable=True, applied=(f"{platform.node()}:{os.getpid()}",))

@@ -23,13 +23,17 @@ from tiercel._engine.breaker import Breaker
 from tiercel._engine.stamps import Stamps
 from tiercel._engine.tiers import Tiers, key_tag
 from tiercel.errors import NotAcknowledged, StoreError, TiercelError
-from tiercel.spi import Ask, Clock, Coherent, Found, Parcel, Store
+from tiercel.spi import Ask, Clock, Coherent, Found, Holds, Parcel, Store, Witnesses
 
 LEASE: Final = 60.0
 """Seconds that a lease lasts where a fill has no time limit."""
 FIRST_LOOK: Final = 0.002
 LAST_LOOK: Final = 0.05
 """Seconds between two looks for what another process produces: at first, and at the most."""
+HELD: Final = 30.0
+"""Seconds that a change may take before its tags are cut although nobody has said that it is over."""
+WITNESSED: Final = 5.0
+"""Seconds that other processes get to apply a cut that is waited for."""
 QUEUED: Final = 1_000
 """Invalidations that wait for the store to come back; beyond that, everything is cut instead."""
 
@@ -130,7 +134,7 @@ class Depot:
         """Store a response for all, if there is one, and give the lease back: behind the reply."""
         parcel = None if entry is None else self._parcel(key, entry)
         if parcel is not None or lease is not None:
-            self._background.start(self._put(key, parcel, lease), where="store")
+            self._background.owe(self._background.start(self._put(key, parcel, lease), where="store"))
 
     async def _put(self, key: bytes, parcel: Parcel | None, lease: Lease | None) -> None:
         lane, token = lease or (b"", None)
@@ -157,6 +161,44 @@ class Depot:
             message = f"{named}: invalidated in this process, but the store has not acknowledged it. {error}"
             raise NotAcknowledged(message) from error
         return self._stamps.own(cut)
+
+    async def promise(self, tags: tuple[str, ...]) -> "Promise | None":
+        """Have the store make a cut should nobody do it. None: it is not one that can.
+
+        Raises:
+            NotAcknowledged: The store did not answer; nothing has been done.
+        """
+        store = self._store
+        if not isinstance(store, Holds):
+            return None
+        try:
+            return Promise(store, await self._do(lambda: store.hold(tags, HELD)))
+        except StoreError as error:
+            message = f"{', '.join(tags)}: the store did not answer, so the change has not begun. {error}"
+            raise NotAcknowledged(message) from error
+
+    async def keep(self, promise: "Promise", tags: tuple[str, ...]) -> int:
+        """Make the cut that was promised. Raises as `append` does; then the store makes it when its time is over."""
+        try:
+            return self._stamps.own(await self._do(lambda: promise.store.release(promise.token)))
+        except StoreError as error:
+            self._put_off(tags, soft=False)
+            raise NotAcknowledged(f"{', '.join(tags)}: invalidated in this process only, for now. {error}") from error
+
+    async def applied(self, cut: int) -> tuple[str, ...]:
+        """The processes that have applied a cut, or do not trust their memory; none where the store does not know.
+
+        Raises:
+            NotAcknowledged: One has not, within the time.
+        """
+        store = self._store
+        if not isinstance(store, Witnesses):
+            return ()
+        try:
+            return await store.applied(self._stamps.shared(cut), WITNESSED)
+        except StoreError as error:
+            message = f"it is not known that every process has applied the invalidation {cut}. {error}"
+            raise NotAcknowledged(message) from error
 
     def append_soon(self, tags: tuple[str, ...]) -> None:
         """The same from code that cannot await; it is waited for where that does not stop the loop."""
@@ -269,6 +311,13 @@ class Depot:
             cost=entry.cost,
             blob=blob,
         )
+
+
+class Promise(NamedTuple):
+    """A cut that the store will make should nobody else do it."""
+
+    store: Holds
+    token: bytes
 
 
 class _Session:

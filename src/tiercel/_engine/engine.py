@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tiercel._core import keys
@@ -14,7 +15,7 @@ from tiercel._engine.depot import Depot
 from tiercel._engine.flights import Flight, Phase
 from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.tiers import VARIANTS, Tiers, key_tag
-from tiercel.spi import Clock, Observer
+from tiercel.spi import Clock, Observer, Store
 
 AFLOAT_SHARE = 4
 """Bodies that are still growing may take 1/4 of the bound, beside what is stored."""
@@ -115,6 +116,40 @@ class Engine:
         named = tuple(tags)
         return self._told_of(await self.depot.append(named, soft=soft), named, soft=soft)
 
+    @asynccontextmanager
+    async def mutation(self, tags: tuple[str, ...]) -> AsyncGenerator[None]:
+        """Cut the tags when what is inside is over; promised before, lest this process die in between.
+
+        Raises:
+            NotAcknowledged: As `invalidate`; or before what is inside begins.
+        """
+        promise = None if self.depot is None else await self.depot.promise(tags)
+        try:
+            yield
+        finally:
+            if self.depot is None or promise is None:
+                await self.invalidate(tags)
+            else:
+                self._told_of(await self.depot.keep(promise, tags), tags, soft=False)
+
+    async def applied(self, cut: int) -> tuple[str, ...]:
+        """The processes that have applied a cut, or do not trust their memory; none where nobody knows."""
+        return () if self.depot is None else await self.depot.applied(cut)
+
+    def share(self, store: Store, *, deadline: float, secrets: tuple[bytes, ...]) -> None:
+        """From now on, share what is stored with other processes."""
+        self.depot = Depot(
+            store,
+            stamps=self.stamps,
+            tiers=self.tiers,
+            clock=self.clock,
+            background=self.background,
+            tell=self.tell,
+            deadline=deadline,
+            lease=self.limits.hard,
+            secrets=secrets,
+        )
+
     async def clear(self) -> int:
         """Cut everything, and give the bytes back. Raises as `invalidate` does."""
         if self.depot is None:
@@ -144,7 +179,7 @@ class Engine:
     def _told_of(self, cut: int, tags: Iterable[str], *, soft: bool) -> int:
         self.counts.invalidations += 1
         if self.observers:
-            self.tell(Invalidated(id=cut, tags=tuple(tags), soft=soft))
+            self.tell(Invalidated(id=self.stamps.shared(cut), tags=tuple(tags), soft=soft))
         return cut
 
     # -- running fills -----------------------------------------------------------------------------------------------

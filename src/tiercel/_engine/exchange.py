@@ -89,10 +89,10 @@ async def seek(call: Call, key: bytes, take_off: TakeOff) -> Answer:
     """Find the answer to a request: stored, on its way, or to be asked for."""
     if call.shadow:
         return _foreseen(call, key, take_off)
-    search = _Search()
+    search = _Search(take_off)
     try:
         while True:
-            answer = await _look(call, key, take_off, search)
+            answer = await _look(call, key, search)
             if answer is not None:
                 return answer
     finally:
@@ -105,13 +105,14 @@ async def seek(call: Call, key: bytes, take_off: TakeOff) -> Answer:
 class _Search:
     """How far the search for one request's answer has come."""
 
+    take_off: TakeOff
     tried: list[Flight] = field(default_factory=list[Flight])
     claim: Claim | None = None
     """What the shared store has said."""
     looks: int = 0
 
 
-async def _look(call: Call, key: bytes, take_off: TakeOff, search: _Search) -> Answer | None:
+async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
     """One look; None where what was waited for turned out not to be for this request, and it takes another."""
     engine = call.engine
     shelf = engine.tiers.shelf(key)
@@ -120,24 +121,22 @@ async def _look(call: Call, key: bytes, take_off: TakeOff, search: _Search) -> A
     match decision:
         case rfc9111.Serve(entry=entry, refresh=refresh):
             if refresh:
-                _renew(call, key, take_off, entry)
+                _renew(call, key, search.take_off, entry)
             return Hit(entry=entry)
         case rfc9111.ServeStale(entry=entry):
-            _renew(call, key, take_off, entry)
+            _renew(call, key, search.take_off, entry)
             return Hit(entry=entry, stale=True)
         case rfc9111.Bypass(reason=reason, fwd=fwd):
             return Pass(reason=reason, fwd=fwd)
         case rfc9111.Refuse():
             return Refused()
         case rfc9111.Fill() as fill:
-            return await _fill(call, key, take_off, search, fill, stored)
+            return await _fill(call, key, search, fill, stored)
         case _:
             assert_never(decision)
 
 
-async def _fill(  # noqa: PLR0913 - the state of one look
-    call: Call, key: bytes, take_off: TakeOff, search: _Search, fill: rfc9111.Fill, stored: Sequence[Entry]
-) -> Answer | None:
+async def _fill(call: Call, key: bytes, search: _Search, fill: rfc9111.Fill, stored: Sequence[Entry]) -> Answer | None:
     """Ride with whoever asks for it already, in this process or another; else ask."""
     engine, tried = call.engine, search.tried
     # What could not be stored a moment ago is not waited for again: those who waited would queue.
@@ -149,7 +148,7 @@ async def _fill(  # noqa: PLR0913 - the state of one look
     if engine.depot is not None and not alone and await _ask_others(call, key, search, engine.depot, stored):
         return _too_slow(call, key, fill) if search.looks else None
     lease = search.claim.take() if search.claim and not alone else None
-    flight = take_off(fill, alone=alone or flight is not None, lease=lease)
+    flight = search.take_off(fill, alone=alone or flight is not None, lease=lease)
     return Ride(flight=flight, fill=fill, reader=flight.board(call.request, own=True), collapsed=False)
 
 

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, Required, TypedDict, cast
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal, Required, TypedDict, cast
+from urllib.parse import unquote, urlsplit
 
 from tiercel._core.policy import Duration, Per, Policy, Tags, seconds
 from tiercel.errors import ConfigurationError
 from tiercel.spi import Observer
 
+SHORTEST: Final = 16
+"""Characters of a secret."""
 LEAST: Final = 64_000
 """Bytes of the smallest memory tier."""
 
@@ -100,12 +103,36 @@ def limit(value: Duration | None, where: str) -> float | None:
     return None if value is None else seconds(value, where=where)
 
 
-def in_process(url: str, where: str) -> str:
-    """A URL of the one kind of place that there is."""
-    if urlsplit(url).scheme != "memory":
-        message = f"{where}: {url!r} is unknown; this release keeps everything in the process. Give 'memory://'."
-        raise ConfigurationError(message)
-    return url
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where what is stored lives."""
+
+    kind: Literal["memory", "local"]
+    path: str = ""
+
+
+def place(url: str, where: str) -> Place:
+    """The place that a URL names."""
+    read = urlsplit(url)
+    if read.scheme == "memory" and not (read.netloc or read.path.strip("/")):
+        return Place(kind="memory")
+    if read.scheme == "local" and not read.netloc and len(read.path) > 1:
+        return Place(kind="local", path=unquote(read.path))
+    message = (
+        f"{where}: {url!r} is no place for a cache. Give 'memory://' (this process), or 'local:///var/cache/shop' "
+        "(a directory, which all processes of the host share; three slashes)."
+    )
+    raise ConfigurationError(message)
+
+
+def secrets(given: str | Iterable[str] | None, where: str) -> tuple[bytes, ...]:
+    """What stored bytes are signed with: the first; and read with: any."""
+    texts = [given] if isinstance(given, str) else list(given or ())
+    for text in texts:
+        if len(text) < SHORTEST:
+            message = f"{where}: a secret of {len(text)} characters is too short. Give {SHORTEST} or more, at random."
+            raise ConfigurationError(message)
+    return tuple([text.encode() for text in texts])
 
 
 def told(observers: object, where: str) -> tuple[Observer, ...]:
@@ -137,7 +164,10 @@ def _number(value: object) -> float | None:
 
 _PREFIX: Final = "TIERCEL_"
 _READ: Final[Mapping[str, Callable[[str, str], object]]] = {
-    "url": in_process,
+    "url": lambda text, where: place(text, where) and text,
+    "secret": lambda text, _: [one.strip() for one in text.split(",")],
+    "store_size": size,
+    "store_timeout": _limit_in_words,
     "memory": size,
     "namespace": lambda text, _: text,
     "jitter": share,

@@ -105,6 +105,7 @@ def _close_with(app: FastAPI, cache: Cache, table: RouteTable, states: set[str])
     @asynccontextmanager
     async def lifespan(started: FastAPI) -> AsyncGenerator[Mapping[str, Any] | None]:
         table.version()
+        await cache.open()
         try:
             async with inner(started) as state:
                 states.update(state or ())
