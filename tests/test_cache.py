@@ -122,7 +122,13 @@ def test_what_the_program_says_itself_wins_over_the_environment(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"url": "redis://localhost"}, "Cache(url=): 'redis://localhost' is unknown; this release keeps everything"),
+        ({"url": "redis://localhost"}, "Cache(url=): 'redis://localhost' is no place for a cache. Give 'memory://'"),
+        ({"url": "local://host/path"}, "Cache(url=): 'local://host/path' is no place"),
+        ({"url": "local:///"}, "Cache(url=): 'local:///' is no place"),
+        ({"url": "memory://x"}, "Cache(url=): 'memory://x' is no place"),
+        ({"store_size": "1"}, "Cache(store_size=): '1' is not a size"),
+        ({"store_timeout": -1}, "Cache(store_timeout=) cannot be -1"),
+        ({"secret": "short"}, "Cache(secret=): a secret of 5 characters is too short. Give 16 or more, at random."),
         ({"memory": 63_999}, "Cache(memory=): 63999 is not a size. Give bytes, 64000 at least"),
         ({"memory": 1e9}, "Cache(memory=)"),
         ({"memory": True}, "Cache(memory=)"),

@@ -14,8 +14,7 @@ import tiercel.testing
 from tiercel._engine.explain import Explanation
 from tiercel._engine.reports import Ack, Stats
 
-# `Store` is promised beside these. It comes with the first store that is shared: what a store has to be able to do is
-# known when there are two of them. So does `Cache.dashboard`, with the dashboard.
+# `Cache.dashboard` comes with the dashboard.
 PUBLIC = [
     "Cache",
     "CacheMiddleware",
@@ -25,6 +24,7 @@ PUBLIC = [
     "NotAcknowledged",
     "Observer",
     "Policy",
+    "Store",
     "StoreError",
     "TiercelError",
 ]
@@ -41,6 +41,7 @@ METHODS = [
     "invalidates",
     "memoize",
     "mutation",
+    "open",
     "response",
     "set",
     "stats",
@@ -48,7 +49,16 @@ METHODS = [
 ]
 SUBMODULES = {
     tiercel.fastapi: ["CacheDep", "install"],
-    tiercel.testing: ["StuckError", "VirtualClock", "VirtualLoop", "run_virtual"],
+    tiercel.testing: [
+        "RecordingLog",
+        "SimulatedServer",
+        "SimulatedStore",
+        "StoreContract",
+        "StuckError",
+        "VirtualClock",
+        "VirtualLoop",
+        "run_virtual",
+    ],
 }
 CLASSES: list[type] = [getattr(tiercel, name) for name in PUBLIC] + [Ack, Explanation, Stats]
 SECTIONS = ("Args", "Returns", "Yields", "Raises", "Source", "Example")

@@ -5,7 +5,7 @@ from tiercel._core.status import CacheStatus
 from tiercel.asgi import CacheMiddleware
 from tiercel.cache import Cache
 from tiercel.errors import ConfigurationError, NotAcknowledged, StoreError, TiercelError
-from tiercel.spi import Clock, Observer
+from tiercel.spi import Clock, Observer, Store
 
 __all__ = [
     "Cache",
@@ -16,6 +16,7 @@ __all__ = [
     "NotAcknowledged",
     "Observer",
     "Policy",
+    "Store",
     "StoreError",
     "TiercelError",
 ]

@@ -39,13 +39,13 @@ class Cache:
         jitter: The share of a `ttl` that is taken off at random, 0 to 1: a thousand keys do not fall due together.
         soft_timeout: Seconds after which a stale response is served instead of waiting longer, where
             `stale_if_error` allows that. None: wait.
+        hard_timeout: Seconds after which a fill that has not begun its answer is given up: stale, or 504; and after
+            which nobody joins the running call of a function any more. None: never.
+        draw: Where randomness comes from: a function that returns numbers in [0, 1).
         store_size: Bound of a shared store in bytes, or as text.
         store_timeout: Seconds that a request waits for a shared store, all in all; then it does without.
         secret: What is put into a shared store is signed with it, and what is not signed is not read; of several, the
             first signs, and all are good for reading. At least 16 characters each.
-        hard_timeout: Seconds after which a fill that has not begun its answer is given up: stale, or 504; and after
-            which nobody joins the running call of a function any more. None: never.
-        draw: Where randomness comes from: a function that returns numbers in [0, 1).
 
     Raises:
         ConfigurationError: A setting cannot work; the message says which, and what to give instead.
@@ -88,14 +88,12 @@ class Cache:
             observers=settings.told(observers, "Cache(observers=)"),
         )
         """What the surfaces of Tiercel are built on. Not for programs: it changes without notice."""
-        store = (
-            url
-            if isinstance(url, Store)
-            else self._store(url, namespace, settings.size(store_size, "Cache(store_size=)"))
-        )
+        size = settings.size(store_size, "Cache(store_size=)")
+        deadline = seconds(store_timeout, where="Cache(store_timeout=)")
         signed = settings.secrets(secret, "Cache(secret=)")
+        store = url if isinstance(url, Store) else _store(url, namespace, size)
         if store is not None:
-            self.engine.share(store, deadline=seconds(store_timeout, where="Cache(store_timeout=)"), secrets=signed)
+            self.engine.share(store, deadline=deadline, secrets=signed)
         self.declarations: list[Declaration] = []
         """What was declared with this cache so far; for its surfaces."""
         self.surfaces: list[Surface] = []
@@ -469,17 +467,6 @@ class Cache:
         if self.engine.depot is not None:
             await self.engine.depot.aclose()
 
-    @staticmethod
-    def _store(url: str, namespace: str, size: int) -> Store | None:
-        place = settings.place(url, "Cache(url=)")
-        if place.kind == "memory":
-            return None
-        # Where it is needed only: the package is an extra.
-        store: Store = importlib.import_module("tiercel.stores.local").LocalStore(
-            Path(place.path), size=size, namespace=namespace
-        )
-        return store
-
     def _ack(self, cut: int, applied: tuple[str, ...] = ()) -> Ack:
         own = f"{platform.node()}:{os.getpid()}"
         return Ack(id=self.engine.stamps.shared(cut), durable=True, applied=applied or (own,))
@@ -497,3 +484,14 @@ class Cache:
         stand_in, declaration = declare(endpoint, engine=engine, policy=policy, invalidates=invalidates)
         self.declarations.append(declaration)
         return stand_in
+
+
+def _store(url: str, namespace: str, size: int) -> Store | None:
+    """The store at a place; none where that is this process."""
+    place = settings.place(url, "Cache(url=)")
+    if place.kind == "memory":
+        return None
+    # Imported where it is needed only: its package is an extra.
+    local = importlib.import_module("tiercel.stores.local")
+    store: Store = local.LocalStore(Path(place.path), size=size, namespace=namespace)
+    return store

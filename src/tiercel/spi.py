@@ -236,13 +236,37 @@ class Store(Protocol):
     - No clock of one machine is compared with that of another.
     - Leases save work. Nothing depends on them: whoever has none may `put`, too.
 
-    `tiercel.testing` ships the suite that tells whether a store keeps this contract.
+    `tiercel.testing.StoreContract` tells whether a store keeps this contract. What more it can do it says by further
+    methods: `Coherent`, `Wakes`, `Witnesses`, `Holds`.
+
+    Example:
+        >>> from tiercel import Cache, Store
+        >>> from tiercel.testing import SimulatedServer, SimulatedStore
+        >>> store: Store = SimulatedStore(SimulatedServer())
+        >>> cache = Cache(store)
     """
 
     def running(self, log: Log, tell: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
         """Be open while this is entered. Inside, the store tells `log` of every cut, in the order of their ids.
 
         Entered, `log` is at the end of the shared log, whose earlier records need not be told: there, `reset`.
+
+        Args:
+            log: Told of cuts.
+            tell: Told of events.
+
+        Raises:
+            ConfigurationError: It cannot be where it is said to be.
+            StoreError: It does not answer.
+
+        Example:
+            >>> from tiercel.testing import RecordingLog, SimulatedServer, SimulatedStore, run_virtual
+            >>> async def open_and_close() -> int:
+            ...     log = RecordingLog()
+            ...     async with SimulatedStore(SimulatedServer()).running(log, print):
+            ...         return log.resets
+            >>> run_virtual(open_and_close())
+            1
         """
         ...
 
@@ -252,8 +276,19 @@ class Store(Protocol):
         - Nothing is found whose tags have been cut hard since it was born, in this process or any other, if that was
           acknowledged before this call. (One that fell out of the log with its cut counts as cut.)
         - A lease is granted where one is wanted, nobody holds it, and either nothing fresh is found or what is found is
-          to be refreshed early. In one step: of any number of processes one gets it.
+          to be refreshed early. In one step: of any number of processes one gets it. What was cut softly is not fresh.
         - A lease whose holder is known to be dead is nobody's.
+
+        Args:
+            ask: What is wanted.
+
+        Raises:
+            StoreError: It was not done.
+
+        Example:
+            >>> async def hottest(store: Store, key: bytes) -> bytes | None:
+            ...     found = await store.fetch(Ask(key=key, fields={}))
+            ...     return found.kept[0].parcel.blob if found.kept else None
         """
         ...
 
@@ -261,13 +296,37 @@ class Store(Protocol):
         """Store a parcel, unless there is none or one that was born later; give the lease back; wake who waits.
 
         A key that has 64 usable variants takes no other; what is stored stays (`Found.kept` never grows beyond that).
+
+        Args:
+            key: The primary key.
+            lane: As it was asked for.
+            parcel: What to store; None: nothing, only the lease is over.
+            lease: The token of the lease; None where there was none.
+
+        Raises:
+            StoreError: It was not done, or nobody knows.
+
+        Example:
+            >>> async def give_up(store: Store, key: bytes, lease: bytes) -> None:
+            ...     await store.put(key, b"", None, lease)
         """
         ...
 
     async def append(self, tags: Sequence[str], *, soft: bool = False) -> int:
-        """Append a cut to the log; no tags: of everything. Returns its id once it is as durable as it can be made.
+        """Append a cut to the log; its id, once it is as durable as it can be made.
 
         From then on no process finds what it cut. It is applied to this process's `log` before this returns.
+
+        Args:
+            tags: What is invalidated; none: everything of the namespace.
+            soft: Stale from now on, rather than unusable.
+
+        Raises:
+            StoreError: It was not done, or nobody knows.
+
+        Example:
+            >>> async def forget(store: Store) -> int:
+            ...     return await store.append([])
         """
         ...
 

@@ -38,6 +38,10 @@ class Visitor(Protocol):
         """The application has returned."""
         ...
 
+    def forget(self) -> None:
+        """Nothing more is to be expected of it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:

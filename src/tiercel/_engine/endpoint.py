@@ -77,8 +77,12 @@ class Visit:
 
     async def ended(self) -> None:
         """The dependencies of the request are closed, which is when many a session commits: once more."""
-        self._open, self.fill = False, None
+        self._open = False
         await self._cut()
+
+    def forget(self) -> None:
+        """Nothing more is to be expected of the application."""
+        self.fill = None
 
     async def outlasted(self) -> None:
         """Wait until the application has done what it still does for this request once its response is complete.

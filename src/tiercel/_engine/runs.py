@@ -71,6 +71,7 @@ class _Run:
         self._fill.broke(error or IncompleteError("the fill was cancelled"))
         # They hold each other, and the body: without this they would wait for the collector.
         self._flight.emptied, self._flight.task = _nothing, None
+        self._fill.call.visitor.forget()
 
     # -- the ASGI call that the application sees ---------------------------------------------------------------------
 

@@ -165,7 +165,7 @@ def _number(value: object) -> float | None:
 _PREFIX: Final = "TIERCEL_"
 _READ: Final[Mapping[str, Callable[[str, str], object]]] = {
     "url": lambda text, where: place(text, where) and text,
-    "secret": lambda text, _: [one.strip() for one in text.split(",")],
+    "secret": lambda text, _: [] if text.lower() == "none" else [one.strip() for one in text.split(",")],
     "store_size": size,
     "store_timeout": _limit_in_words,
     "memory": size,

@@ -12,7 +12,8 @@ With pytest, anyio's plugin runs `async def` tests in virtual time when `conftes
     def anyio_backend() -> tuple[str, dict[str, object]]:
         return "asyncio", {"loop_factory": VirtualLoop}
 
-`StoreContract` is what every store has to keep to, as tests.
+`StoreContract` is what every store has to keep to, as tests; `SimulatedStore` one that several processes in one loop
+may share, and whose server can be frozen.
 """
 
 import asyncio
@@ -25,8 +26,18 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from tiercel.errors import TiercelError
 from tiercel.testing._contract import RecordingLog, StoreContract
+from tiercel.testing._simulated import SimulatedServer, SimulatedStore
 
-__all__ = ["RecordingLog", "StoreContract", "StuckError", "VirtualClock", "VirtualLoop", "run_virtual"]
+__all__ = [
+    "RecordingLog",
+    "SimulatedServer",
+    "SimulatedStore",
+    "StoreContract",
+    "StuckError",
+    "VirtualClock",
+    "VirtualLoop",
+    "run_virtual",
+]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

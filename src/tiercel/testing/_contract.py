@@ -321,6 +321,9 @@ class StoreContract(ABC):
             await _until(lambda: _is_current(other) and other.log.position >= ids[-2])
             assert [cut.id for cut in other.log.cuts] == ids[::2]
             assert [cut.tags for cut in other.log.cuts] == [(f"{number}",) for number in range(0, 20, 2)]
+            at_once = await asyncio.gather(*[one.store.append(["at once"]) for _ in range(10)])
+            await _until(lambda: _is_current(other) and other.log.position >= max(at_once))
+            assert [cut.id for cut in other.log.cuts[10:]] == sorted(at_once)
 
     async def test_a_store_that_is_not_open_is_not_to_be_trusted(self, place: Any) -> None:
         """Neither before nor after."""
