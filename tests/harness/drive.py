@@ -12,6 +12,7 @@ from tiercel._core.policy import Policy, Rules
 from tiercel._engine.call import Application
 from tiercel._engine.engine import Engine, Limits
 from tiercel.asgi import Everywhere, Gate
+from tiercel.spi import Store
 from tiercel.testing import VirtualClock
 
 Message = MutableMapping[str, Any]
@@ -204,8 +205,12 @@ class Shop(Client):
         jitter: float = 0.0,
         draw: float = 0.0,
         shadow: bool = False,
+        store: Store | None = None,
+        deadline: float = 0.05,
+        secrets: tuple[bytes, ...] = (),
     ) -> None:
-        self.origin: Any = Origin(say) if say is None or isinstance(say, Say) or not hasattr(say, "calls") else say
+        bare = say is None or isinstance(say, Say) or not hasattr(say, "calls")
+        self.origin: Any = Origin(say) if bare else say
         self.events: list[Event] = []
         self.random = draw
         self.engine = Engine(
@@ -215,6 +220,8 @@ class Shop(Client):
             random=lambda: self.random,
             observers=(self,),
         )
+        if store is not None:
+            self.engine.share(store, deadline=deadline, secrets=secrets)
         gate = Gate(
             cast("Application", self.origin),
             engine=self.engine,

@@ -19,7 +19,7 @@ from tiercel._core.events import Event, Failed, Unreadable
 from tiercel._core.freshness import retain_until, seconds_until_stale
 from tiercel._engine.background import Background
 from tiercel._engine.blobs import Blobs
-from tiercel._engine.breaker import Breaker
+from tiercel._engine.breaker import LONGEST, Breaker
 from tiercel._engine.stamps import Stamps
 from tiercel._engine.tiers import Tiers, key_tag
 from tiercel.errors import NotAcknowledged, StoreError, TiercelError
@@ -93,6 +93,10 @@ class Depot:
         self._breaker = Breaker(clock.monotonic)
         self._claims: dict[tuple[bytes, bytes], asyncio.Future[Claim]] = {}
         self._queued: deque[tuple[tuple[str, ...], bool]] = deque()
+        """Invalidations of which the store has not been told."""
+        self._unreturned: deque[tuple[bytes, bytes, bytes]] = deque()
+        """Leases that could not be given back."""
+        self._making_good: asyncio.Task[None] | None = None
         self._session: _Session | None = None
         self._opening = threading.Lock()
         tiers.trusted = store.current if isinstance(store, Coherent) else _never
@@ -138,12 +142,16 @@ class Depot:
 
     async def _put(self, key: bytes, parcel: Parcel | None, lease: Lease | None) -> None:
         lane, token = lease or (b"", None)
-        with contextlib.suppress(StoreError):  # told already: what is not stored is a miss for the others
+        try:
             await self._do(lambda: self._store.put(key, lane, parcel, token))
+        except StoreError:  # told already: what is not stored is a miss for the others
+            if token is not None and len(self._unreturned) < QUEUED:  # beyond that they end by themselves
+                self._unreturned.append((key, lane, token))
+                self._make_good()
 
     async def pause(self, claim: Claim, looks: int) -> None:
         """Wait for what another process produces."""
-        await asyncio.sleep(min(claim.wait, LAST_LOOK, FIRST_LOOK * 2.0**looks))
+        await asyncio.sleep(min(claim.wait, LAST_LOOK, FIRST_LOOK * 2.0 ** min(looks, 8)))
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
@@ -226,6 +234,25 @@ class Depot:
             tags, soft = (), False
         self._queued.append((tags, soft))
         self._stamps.cut_meanwhile(tags, soft=soft)
+        self._make_good()
+
+    def _make_good(self) -> None:
+        """See to it that the store is told when it is back, whether or not anybody asks it for something."""
+        session = self._session
+        if session is not None and (self._making_good is None or self._making_good.done()):
+            work = self._made_good()
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:  # a thread: whoever asks the store next does it
+                work.close()
+            else:
+                self._making_good = self._background.start(work, where="store")
+
+    async def _made_good(self) -> None:
+        while self._queued or self._unreturned:
+            await asyncio.sleep(LONGEST / 4)
+            with contextlib.suppress(StoreError):  # told already; and tried again
+                await self._do(_nothing)
 
     async def _catch_up(self) -> None:
         """The store is back: what waits is appended first."""
@@ -233,6 +260,10 @@ class Depot:
             tags, soft = self._queued[0]
             await self._store.append(tags, soft=soft)
             self._queued.popleft()
+        while self._unreturned:
+            key, lane, token = self._unreturned[0]
+            await self._store.put(key, lane, None, token)
+            self._unreturned.popleft()
 
     # -- asking the store --------------------------------------------------------------------------------------------
 
@@ -362,6 +393,9 @@ def _lane(names: frozenset[bytes], request: Request) -> bytes:
         return b""
     parts = [part for name, digest in keys.selecting(names, request.headers) for part in (name, digest)]
     return keys.primary(*parts)
+
+
+async def _nothing() -> None: ...
 
 
 def _never() -> bool:

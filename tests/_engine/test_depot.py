@@ -1,0 +1,396 @@
+"""Several processes that share a store: what one has, all have; what one cuts, nobody gets; what trouble costs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from drive import FRESH, Origin, Say, Scope, Shop, turns
+
+from tiercel._core import keys
+from tiercel._core.events import Failed, Unreadable
+from tiercel._core.keys import uri_tag
+from tiercel._engine.breaker import FAILURES, LONGEST, REST
+from tiercel._engine.depot import HELD, QUEUED
+from tiercel.errors import NotAcknowledged
+from tiercel.spi import Ask, Found
+from tiercel.testing import SimulatedServer, SimulatedStore
+
+TAG = uri_tag("http", b"shop", b"/")
+
+
+class Host:
+    """Processes that share a server and an origin."""
+
+    def __init__(self, say: Any = None, *, count: int = 3, latency: float = 0.001, **more: Any) -> None:
+        self.server = SimulatedServer(latency=latency)
+        self.origin = Origin(say)
+        self.shops = [Shop(self.origin, store=SimulatedStore(self.server), **more) for _ in range(count)]
+
+    @property
+    def calls(self) -> int:
+        return self.origin.calls
+
+    async def close(self) -> None:
+        self.server.thaw()
+        self.server.refuses = False
+        for shop in self.shops:
+            await shop.engine.background.aclose()
+            assert shop.engine.depot is not None
+            await shop.engine.depot.aclose()
+
+
+@asynccontextmanager
+async def host(*given: Any, **more: Any) -> AsyncIterator[Host]:
+    made = Host(*given, **more)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+# -- what is stored --------------------------------------------------------------------------------------------------
+
+
+async def test_what_one_process_has_stored_the_others_have() -> None:
+    async with host() as shops:
+        said = [(await shop.get()).said for shop in shops.shops for _ in range(2)]
+        assert said == ["fwd=uri-miss; stored", "hit", "hit", "hit", "hit", "hit"]
+        assert shops.calls == 1
+
+
+async def test_it_is_as_old_there_as_it_is() -> None:
+    async with host(Say(headers=[(b"cache-control", b"max-age=10"), (b"age", b"3")])) as shops:
+        await shops.shops[0].get()
+        await asyncio.sleep(5)
+        visit = await shops.shops[1].get()
+        assert (visit.header(b"age"), visit.said) == (b"8", "hit")
+        await asyncio.sleep(2)
+        assert (await shops.shops[2].get()).said != "hit"
+
+
+async def test_variants_are_told_apart_also_by_who_has_never_seen_one() -> None:
+    def say(scope: Scope) -> Say:
+        found = dict(scope["headers"]).get(b"accept-language", b"none")
+        return Say(headers=[FRESH, (b"vary", b"accept-language")], chunks=[found])
+
+    async with host(say) as shops:
+        for shop in shops.shops:
+            for language in (b"de", b"fr"):
+                assert (await shop.get("/", (b"accept-language", language))).body == language
+        assert shops.calls == 2
+
+
+@pytest.mark.parametrize("after", [None, 0.5])
+async def test_a_cold_key_is_asked_for_once_by_all_processes(after: float | None) -> None:
+    async with host(Say(wait=1)) as shops:
+        visits = [shop.ask() for _ in range(100) for shop in shops.shops]
+        if after is not None:
+            await asyncio.sleep(after)
+            for visit in visits[:3]:
+                assert visit.task is not None
+                visit.task.cancel()
+            visits = visits[3:]
+        for visit in visits:
+            assert (await visit.done()).body == b"hello"
+        assert shops.calls == 1
+        assert max(visit.times[-1] for visit in visits) < 1.2
+
+
+async def test_who_waits_for_another_process_may_be_given_what_is_stale() -> None:
+    cached = (b"cache-control", b"max-age=10, stale-if-error=60")
+    async with host(Say(headers=[cached]), soft=1.0) as shops:
+        for shop in shops.shops:
+            await shop.get()
+        await asyncio.sleep(15)
+        shops.origin.say = Say(headers=[cached], wait=5, chunks=[b"new"])
+        first = shops.shops[0].ask()
+        await asyncio.sleep(0.1)
+        second = await shops.shops[1].get()
+        assert (second.body, second.said) == (b"hello", "fwd=stale; collapsed; detail=soft-time-limit")
+        assert second.times[-1] - 15 < 1.3
+        await first.done()
+
+
+async def test_what_cannot_be_stored_keeps_nobody_waiting_for_a_lease() -> None:
+    async with host(Say(headers=[(b"cache-control", b"no-store")], wait=1)) as shops:
+        visits = [shop.ask() for shop in shops.shops]
+        for visit in visits:
+            await visit.done()
+        assert shops.calls == 3
+        assert max(visit.times[-1] for visit in visits) < 3.5
+
+
+async def test_a_fill_that_fails_gives_its_lease_back() -> None:
+    async with host(Say(wait=1, refuses=ValueError("no"))) as shops:
+        first = shops.shops[0].ask()
+        await asyncio.sleep(0.5)
+        shops.origin.say = Say()
+        second = shops.shops[1].ask()
+        assert isinstance(await first.failed(), ValueError)
+        assert (await second.done()).body == b"hello"
+        assert second.times[-1] < 1.3
+
+
+async def test_who_gives_up_while_the_store_is_asked_leaves_the_key_to_others() -> None:
+    async with host(latency=0.01) as shops:
+        first = shops.shops[0].ask()
+        await asyncio.sleep(0.045)  # the store has been opened, and has granted the lease
+        assert first.task is not None
+        first.task.cancel()
+        await asyncio.wait([first.task])
+        assert (await shops.shops[1].get()).times[-1] < 0.3
+
+
+async def test_of_all_processes_one_renews_what_is_stale() -> None:
+    cached = (b"cache-control", b"max-age=10, stale-while-revalidate=60")
+    async with host(Say(headers=[cached])) as shops:
+        for shop in shops.shops:
+            await shop.get()
+        await asyncio.sleep(15)
+        shops.origin.say = Say(headers=[cached], wait=1, chunks=[b"new"])
+        visits = [await shop.get() for shop in shops.shops]
+        assert {visit.body for visit in visits} == {b"hello"}
+        await asyncio.sleep(2)
+        assert shops.calls == 2
+        await asyncio.sleep(1)
+        assert (await shops.shops[0].get()).body == b"new"
+
+
+async def test_what_another_has_signed_with_another_secret_is_not_read() -> None:
+    server, origin = SimulatedServer(), Origin()
+    shops = [Shop(origin, store=SimulatedStore(server), secrets=(secret,)) for secret in (b"one", b"other")]
+    for shop in shops:
+        assert (await shop.get()).body == b"hello"
+        await turns()
+    assert origin.calls == 2
+    assert [event.reason for event in shops[1].events if isinstance(event, Unreadable)] == ["forged"]
+    for shop in shops:
+        assert shop.engine.depot is not None
+        await shop.engine.depot.aclose()
+
+
+# -- what is cut -----------------------------------------------------------------------------------------------------
+
+
+async def test_what_one_process_cuts_no_other_gives_out() -> None:
+    async with host() as shops:
+        for shop in shops.shops:
+            await shop.get()
+        await shops.shops[0].engine.invalidate([TAG])
+        await asyncio.sleep(0.01)
+        shops.origin.say = Say(chunks=[b"new"])
+        assert [(await shop.get()).body for shop in shops.shops] == [b"new"] * 3
+        assert shops.calls == 2
+
+
+async def test_a_fill_that_began_before_the_cut_of_another_process_is_used_by_nobody_after_it() -> None:
+    async with host(Say(wait=1)) as shops:
+        old = shops.shops[0].ask()
+        await asyncio.sleep(0.5)
+        shops.origin.say = Say(chunks=[b"new"])
+        await shops.shops[1].engine.invalidate([TAG])
+        await asyncio.sleep(0.01)
+        joined = shops.shops[0].ask()
+        await old.done()
+        assert (await joined.done()).body == b"new"
+        assert [(await shop.get()).body for shop in shops.shops] == [b"new"] * 3
+
+
+async def test_what_was_cut_softly_elsewhere_is_served_while_one_renews_it() -> None:
+    async with host() as shops:
+        for shop in shops.shops:
+            await shop.get()
+        await shops.shops[0].engine.invalidate([TAG], soft=True)
+        await asyncio.sleep(0.01)
+        shops.origin.say = Say(wait=1, chunks=[b"new"])
+        assert [(await shop.get()).body for shop in shops.shops] == [b"hello"] * 3
+        await asyncio.sleep(2)
+        assert shops.calls == 2
+
+
+async def test_everything_is_cut_everywhere() -> None:
+    async with host() as shops:
+        for shop in shops.shops:
+            await shop.get()
+        await shops.shops[0].engine.clear()
+        await asyncio.sleep(0.01)
+        await shops.shops[1].get()
+        assert shops.calls == 2
+
+
+async def test_a_change_is_cut_when_it_is_over_also_if_its_process_dies_in_between() -> None:
+    async with host() as shops:
+        for shop in shops.shops:
+            await shop.get()
+        async with shops.shops[0].engine.mutation((TAG,)):
+            await asyncio.sleep(1)
+            assert (await shops.shops[1].get()).said == "hit"
+        await asyncio.sleep(0.01)
+        assert (await shops.shops[1].get()).said != "hit"
+        dying = shops.shops[0].engine.mutation((TAG,))
+        await dying.__aenter__()
+        await asyncio.sleep(HELD - 1)
+        assert (await shops.shops[1].get()).said == "hit"
+        await asyncio.sleep(1.1)
+        assert (await shops.shops[1].get()).said != "hit"
+        await dying.__aexit__(None, None, None)
+
+
+# -- outages ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_frozen_store_costs_one_deadline_and_then_nothing() -> None:
+    async with host(count=1) as shops:
+        shop, loop = shops.shops[0], asyncio.get_running_loop()
+        await shop.get("/warm")
+        shops.server.freeze()
+        await asyncio.sleep(2)
+        took: list[float] = []
+        for number in range(10):
+            began = loop.time()
+            assert (await shop.get(f"/{number}")).body == b"hello"
+            took.append(loop.time() - began)
+        assert max(took) <= 0.06
+        assert took[FAILURES:] == [0.0] * (10 - FAILURES)
+
+
+async def test_a_store_that_is_back_is_used_again_within_a_second() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        shops.server.freeze()
+        for number in range(10):
+            await one.get(f"/{number}")
+            await asyncio.sleep(1)
+        shops.server.thaw()
+        await asyncio.sleep(LONGEST)
+        await one.get("/probe")
+        await asyncio.sleep(0.1)
+        await one.get("/back")
+        await asyncio.sleep(0.1)
+        assert (await other.get("/back")).said == "hit"
+
+
+async def test_while_a_store_is_left_alone_one_tries_it() -> None:
+    async with host(count=1) as shops:
+        shop = shops.shops[0]
+        shops.server.freeze()
+        for number in range(FAILURES):
+            await shop.get(f"/{number}")
+        await asyncio.sleep(REST * 1.1)
+        visits = [shop.ask(f"/more/{number}") for number in range(20)]
+        for visit in visits:
+            await visit.done()
+        slow = [visit for visit in visits if visit.times[0] - visits[-1].times[0] > 0.01]
+        assert len(slow) <= 1
+
+
+async def test_a_store_that_refuses_is_a_miss_and_an_event() -> None:
+    async with host(count=1) as shops:
+        shop = shops.shops[0]
+        await shop.get()
+        shops.server.refuses = True
+        await asyncio.sleep(2)
+        assert (await shop.get("/other")).body == b"hello"
+        assert any(isinstance(event, Failed) and event.where == "store" for event in shop.events)
+
+
+async def test_without_acknowledgement_there_is_no_silence_and_it_is_made_up_for() -> None:
+    async with host() as shops:
+        one, other, _ = shops.shops
+        for shop in shops.shops:
+            await shop.get()
+        shops.server.refuses = True
+        with pytest.raises(NotAcknowledged, match=f"{TAG}: invalidated in this process, but the store"):
+            await one.engine.invalidate([TAG])
+        shops.origin.say = Say(chunks=[b"new"])
+        assert (await one.get()).body == b"new", "here it is done"
+        shops.server.refuses = False
+        await asyncio.sleep(1)
+        assert (await other.get()).body == b"new", "nobody had to ask for it"
+
+
+async def test_a_lease_that_could_not_be_given_back_is_given_back_when_the_store_is_there_again() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        await one.get()  # its put is on its way
+        shops.server.refuses = True
+        await asyncio.sleep(0.1)
+        shops.server.refuses = False
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        assert (await other.get()).times[-1] - began < 0.1
+
+
+async def test_more_invalidations_than_can_wait_become_one_of_everything() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        await other.get()
+        shops.server.refuses = True
+        for number in range(QUEUED + 1):
+            with pytest.raises(NotAcknowledged):
+                await one.engine.invalidate([f"{number}"])
+        shops.server.refuses = False
+        await asyncio.sleep(1)
+        await other.get()
+        assert shops.calls == 2
+
+
+async def test_a_change_does_not_begin_while_the_store_does_not_answer() -> None:
+    async with host(count=1) as shops:
+        shops.server.freeze()
+        with pytest.raises(NotAcknowledged, match="the change has not begun"):
+            async with shops.shops[0].engine.mutation(("a",)):
+                pytest.fail("it has begun")
+
+
+async def test_memory_is_not_trusted_for_longer_than_delta_without_proof() -> None:
+    async with host(count=1) as shops:
+        shop = shops.shops[0]
+        await shop.get()
+        shops.server.freeze()
+        await asyncio.sleep(0.5)
+        assert (await shop.get()).said == "hit"
+        await asyncio.sleep(1.1)
+        assert (await shop.get()).said != "hit"
+
+
+# -- stores that can less --------------------------------------------------------------------------------------------
+
+
+class Plain:
+    """Keeps the contract, and nothing beyond: it tells nobody of cuts."""
+
+    def __init__(self, server: SimulatedServer) -> None:
+        self._inner = SimulatedStore(server)
+        self.running = self._inner.running
+        self.put = self._inner.put
+        self.append = self._inner.append
+
+    async def fetch(self, ask: Ask) -> Found:
+        return await self._inner.fetch(ask)
+
+
+async def test_a_store_that_tells_nobody_of_cuts_is_asked_each_time() -> None:
+    server, origin = SimulatedServer(), Origin()
+    shops = [Shop(origin, store=Plain(server)) for _ in range(2)]
+    for shop in shops:
+        assert (await shop.get()).body == b"hello"
+        await turns()
+    before = server.asked
+    assert [(await shop.get()).said for shop in shops] == ["hit", "hit"]
+    assert server.asked >= before + 2
+    await shops[0].engine.invalidate([TAG])
+    assert (await shops[1].get()).said != "hit"
+    async with shops[0].engine.mutation((TAG,)):
+        pass
+    assert await shops[0].engine.applied(1) == ()
+    for shop in shops:
+        assert shop.engine.depot is not None
+        await shop.engine.depot.aclose()
+
+
+def test_what_selects_is_offered_by_name() -> None:
+    offered = keys.offered([(b"host", b"shop"), (b"accept", b"a"), (b"range", b"bytes=0-")])
+    assert set(offered) == {b"accept", b"*"}
