@@ -335,8 +335,13 @@ class Store(Protocol):
 class Coherent(Protocol):
     """A store that keeps every process's log up to date, so that its memory tier may stand in front of it."""
 
+    @property
+    def delta(self) -> float:
+        """Δ: seconds after which no process's memory yields what has been cut, whatever fails. 0.0: at once."""
+        ...
+
     def current(self) -> bool:
-        """Whether everything acknowledged up to now, or up to the bound Δ ago, has been applied to `log`.
+        """Whether everything acknowledged up to `delta` seconds ago has been applied to `log`.
 
         Called for every hit in memory: about 0.1 µs. A store that finds out by looking applies what is missing first.
         """

@@ -21,7 +21,9 @@ def request(*headers: Header, method: str = "GET") -> Request:
 
 def launch(shop: Shop, *headers: Header, method: str = "GET", tags: tuple[str, ...] | None = ()) -> Flight:
     engine = shop.engine
-    flight = Flight(KEY, born=engine.stamps.position, request=request(*headers, method=method), room=engine.room)
+    flight = Flight(
+        KEY, born=engine.stamps.position, since=0.0, request=request(*headers, method=method), room=engine.room
+    )
     flight.tags = tags
     engine.launch(flight)
     return flight

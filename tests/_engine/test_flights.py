@@ -17,7 +17,7 @@ def request(*headers: Header) -> Request:
 
 
 def flight(*, caller: bool = True) -> Flight:
-    return Flight(b"key", born=0, request=request(), room=Room(10_000_000), caller=caller)
+    return Flight(b"key", born=0, since=0.0, request=request(), room=Room(10_000_000), caller=caller)
 
 
 def entry(body: bytes = b"", names: Sequence[bytes] = (), headers: Sequence[Header] = ()) -> Entry:
@@ -289,7 +289,7 @@ async def test_who_hangs_up_reads_no_more() -> None:
 
 
 async def test_what_its_request_selects_by_is_worked_out_once() -> None:
-    flying = Flight(b"key", born=0, request=request((b"x", b"1")), room=Room(10))
+    flying = Flight(b"key", born=0, since=0.0, request=request((b"x", b"1")), room=Room(10))
     names = frozenset({b"x"})
     assert flying.selecting(names) is flying.selecting(frozenset({b"x"}))
     assert flying.selecting(names) == keys.selecting(names, [(b"x", b"1")])

@@ -20,10 +20,11 @@ from tiercel._core.freshness import retain_until, seconds_until_stale
 from tiercel._engine.background import Background
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.breaker import LONGEST, Breaker
+from tiercel._engine.fence import Fence
 from tiercel._engine.stamps import Stamps
 from tiercel._engine.tiers import Tiers, key_tag
 from tiercel.errors import NotAcknowledged, StoreError, TiercelError
-from tiercel.spi import Ask, Clock, Coherent, Found, Holds, Parcel, Store, Witnesses
+from tiercel.spi import Ask, Clock, Found, Holds, Parcel, Store, Witnesses
 
 LEASE: Final = 60.0
 """Seconds that a lease lasts where a fill has no time limit."""
@@ -99,7 +100,7 @@ class Depot:
         self._making_good: asyncio.Task[None] | None = None
         self._session: _Session | None = None
         self._opening = threading.Lock()
-        tiers.trusted = store.current if isinstance(store, Coherent) else _never
+        tiers.fence = Fence(store, clock.monotonic)
 
     # -- open and closed ---------------------------------------------------------------------------------------------
 
@@ -255,15 +256,21 @@ class Depot:
                 await self._do(_nothing)
 
     async def _catch_up(self) -> None:
-        """The store is back: what waits is appended first."""
+        """The store is back: what waits goes first. Others may be at it, too; what did not get there waits again."""
         while self._queued:
-            tags, soft = self._queued[0]
-            await self._store.append(tags, soft=soft)
-            self._queued.popleft()
+            tags, soft = self._queued.popleft()
+            try:
+                await self._store.append(tags, soft=soft)
+            except BaseException:
+                self._queued.appendleft((tags, soft))
+                raise
         while self._unreturned:
-            key, lane, token = self._unreturned[0]
-            await self._store.put(key, lane, None, token)
-            self._unreturned.popleft()
+            key, lane, token = self._unreturned.popleft()
+            try:
+                await self._store.put(key, lane, None, token)
+            except BaseException:
+                self._unreturned.appendleft((key, lane, token))
+                raise
 
     # -- asking the store --------------------------------------------------------------------------------------------
 
@@ -307,12 +314,13 @@ class Depot:
 
     async def _claim(self, key: bytes, lane: bytes, request: Request, names: frozenset[bytes], early: float) -> Claim:
         ask = Ask(key=key, fields=keys.offered(request.headers), lane=lane, lease=self._lease, early=early)
+        since = self._clock.monotonic()
         found = await self._do(lambda: self._store.fetch(ask))
         now, entries = self._clock.time(), list[Entry]()
         for kept in reversed(found.kept):
             entry = self._read(key, kept.parcel.blob, now, kept.age, found)
             if entry is not None:
-                entries.append(self._tiers.adopt(key, entry, now, soft=kept.soft))
+                entries.append(self._tiers.adopt(key, entry, now, soft=kept.soft, since=since))
         lease = None if found.lease is None else Lease(lane, found.lease)
         return Claim(tuple(reversed(entries)), found.wait, lease, found.names - names)
 
@@ -396,8 +404,3 @@ def _lane(names: frozenset[bytes], request: Request) -> bytes:
 
 
 async def _nothing() -> None: ...
-
-
-def _never() -> bool:
-    """A store that tells nothing of other processes' cuts has no memory in front of it."""
-    return False

@@ -208,6 +208,8 @@ class Engine:
 
     def valid(self, flight: Flight) -> bool:
         """Whether no invalidation that could hit it has come between the start of the fill and now."""
+        if self.tiers.fence is not None and not self.tiers.fence.passes(flight.since):
+            return False
         if flight.born == self.stamps.position:
             return True
         if flight.tags is None:

@@ -116,7 +116,7 @@ async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
     """One look; None where what was waited for turned out not to be for this request, and it takes another."""
     engine = call.engine
     shelf = engine.tiers.shelf(key)
-    stored = shelf.entries if shelf else search.claim.entries if search.claim else ()
+    stored = shelf.entries if shelf else _found(call, key, search.claim)
     decision = rfc9111.on_request(call.request, stored, engine.clock.time(), call.rules, draw=engine.draw())
     match decision:
         case rfc9111.Serve(entry=entry, refresh=refresh):
@@ -134,6 +134,12 @@ async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
             return await _fill(call, key, search, fill, stored)
         case _:
             assert_never(decision)
+
+
+def _found(call: Call, key: bytes, claim: Claim | None) -> tuple[Entry, ...]:
+    """What the shared store had, where memory may not be used; but for what has been cut meanwhile."""
+    entries = claim.entries if claim else ()
+    return tuple([entry for entry in entries if call.engine.tiers.usable(key, entry)])
 
 
 async def _fill(call: Call, key: bytes, search: _Search, fill: rfc9111.Fill, stored: Sequence[Entry]) -> Answer | None:

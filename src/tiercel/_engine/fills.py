@@ -51,7 +51,14 @@ class Fill:
         """`undecided` is told when the application answers, or ends, and nobody has asked the cache."""
         engine = call.engine
         self.call = call
-        self.flight = Flight(key, born=engine.stamps.position, request=call.request, room=engine.room, caller=caller)
+        self.flight = Flight(
+            key,
+            born=engine.stamps.position,
+            since=engine.clock.monotonic(),
+            request=call.request,
+            room=engine.room,
+            caller=caller,
+        )
         self.asked: rfc9111.Asked | None = None
         """None: it was not decided that the answer may be stored; whatever the application says is passed on."""
         self.muted = False
@@ -318,7 +325,7 @@ class Fill:
         now = engine.clock.time()
         entry = fitting.narrowed(entry, self._current(), self.call.request)
         entry = fitting.complete(entry, dress, self.call.route, now, engine.limits.jitter * engine.random())
-        reason = engine.tiers.store(flight.key, entry, now)
+        reason = engine.tiers.store(flight.key, entry, now, since=flight.since)
         if reason:
             self._discarded(reason)
         else:

@@ -131,11 +131,15 @@ class Flight:
     _names: frozenset[bytes] = frozenset()
     _selecting: Selecting = ()
 
-    def __init__(self, key: bytes, *, born: int, request: Request, room: Room, caller: bool = True) -> None:
+    def __init__(  # noqa: PLR0913 - what it is put together from
+        self, key: bytes, *, born: int, since: float, request: Request, room: Room, caller: bool = True
+    ) -> None:
         self.key = key
         self.lane = key
         """Under which it is found while it flies: the key, or one that only some of those who ask for the key share."""
         self.born = born
+        self.since = since
+        """When it took off (monotonic)."""
         self.request = request
         self.has_caller = caller
         """Whether there is somebody whom the messages of a PASSING flight can be handed to."""

@@ -198,6 +198,8 @@ class Runs:
         stamps, hard = self._engine.stamps, self._engine.limits.hard
         if hard is not None and now - run.since >= hard:
             return False
+        if self._engine.tiers.fence is not None and not self._engine.tiers.fence.passes(run.since):
+            return False
         if run.born == stamps.position:
             return True
         return run.tags is not None and stamps.verdict(run.tags, run.born) is Verdict.USABLE

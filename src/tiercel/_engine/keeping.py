@@ -38,7 +38,7 @@ class Keeper:
             cost=cost,
         )
         weight = terms.codec.weight(payload) + sum(map(len, tags or ())) + VALUE_OVERHEAD
-        reason = "tags-unknown" if tags is None else self._stored(making.key, value, weight=weight, now=now)
+        reason = "tags-unknown" if tags is None else self._stored(making, value, weight=weight, now=now)
         if tags is None or reason:
             self._discarded(making, reason)
             return value
@@ -66,14 +66,14 @@ class Keeper:
         if not isinstance(there, Value) or now >= there.retain_until:
             tiers.mark(making.key, until=now + self._engine.limits.pass_for, now=now)
 
-    def _stored(self, key: bytes, value: Value, *, weight: int, now: float) -> str:
+    def _stored(self, making: Making, value: Value, *, weight: int, now: float) -> str:
         """Empty, or the reason why not."""
         tiers = self._engine.tiers
         with self._storing:
-            there = tiers.memory.peek(key)
+            there = tiers.memory.peek(making.key)
             if isinstance(there, Value) and there.born > value.born:
                 return "superseded"
-            if tiers.store_value(key, value, weight=weight, now=now):
+            if tiers.store_value(making.key, value, weight=weight, now=now, since=making.since):
                 return ""
         cut = self._engine.stamps.verdict(value.tags, value.born) is Verdict.CUT
         return "invalidated" if cut else "too-large"

@@ -71,7 +71,7 @@ class Recall:
         value = engine.tiers.memory.get(key)
         if type(value) is not Value or engine.clock.time() >= value.certain_until:
             return None
-        if engine.tiers.trusted is not None and not engine.tiers.trusted():
+        if engine.tiers.fence is not None and not engine.tiers.fence.current():
             return None
         stamps = engine.stamps
         if value.born != stamps.position and stamps.verdict(value.tags, value.born) is not Verdict.USABLE:

@@ -1,13 +1,14 @@
 """Where stored responses and values are kept: the memory of this process."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from tiercel._core import freshness, keys, rfc9111
 from tiercel._core.calls import Value
 from tiercel._core.entry import Entry, Header
 from tiercel._core.memory import LARGEST_SHARE, OVERHEAD, Memory
+from tiercel._engine.fence import Fence
 from tiercel._engine.stamps import Stamps, Verdict
 
 VARIANTS = 64
@@ -49,8 +50,8 @@ class Tiers:
         self.memory: Memory[Shelf | Value] = Memory(bound)
         self.limit = bound // LARGEST_SHARE
         """Bytes of the largest body that may be stored."""
-        self.trusted: Callable[[], bool] | None = None
-        """Whether all is known here that others have cut; None: there are no others."""
+        self.fence: Fence | None = None
+        """Where others cut, too."""
         self._stamps = stamps
         self._changing = threading.Lock()
         self._expired = 0.0
@@ -58,14 +59,19 @@ class Tiers:
     def shelf(self, key: bytes) -> Shelf | None:
         """What is stored under a primary key and has not been cut."""
         shelf = self.memory.get(key)
-        if not isinstance(shelf, Shelf) or (self.trusted is not None and not self.trusted()):
+        if not isinstance(shelf, Shelf):
             return None
+        if self.fence is not None and not self.fence.current():
+            return self._young(key, shelf, self.fence)
         if shelf.seen != self._stamps.revision:
             return self._sifted(key, shelf)
         return shelf
 
-    def store(self, key: bytes, entry: Entry, now: float) -> str:
-        """Shelve a response; empty, or the reason why not. What else is usable stays, also where this does not fit."""
+    def store(self, key: bytes, entry: Entry, now: float, *, since: float = -inf) -> str:
+        """Shelve a response whose production began at `since` (monotonic); empty, or the reason why not.
+
+        What else is usable stays, also where this does not fit.
+        """
         seen = self._stamps.revision
         judged = self._judged(key, entry)
         if judged is None:
@@ -77,15 +83,19 @@ class Tiers:
         admitted = keys.admit(stored, judged, now, VARIANTS)
         if admitted is None:
             return "variants-full"
-        return "" if self._put(key, Shelf(admitted, seen=seen), now) else "too-large"
+        if not self._put(key, Shelf(admitted, seen=seen), now):
+            return "too-large"
+        if self.fence is not None:
+            self.fence.note(key, _identity(entry), since)
+        return ""
 
-    def adopt(self, key: bytes, entry: Entry, now: float, *, soft: bool) -> Entry:
-        """Shelve what another process has stored, unless there is a younger one here; as it may be used."""
+    def adopt(self, key: bytes, entry: Entry, now: float, *, soft: bool, since: float) -> Entry:
+        """Shelve what was asked for in the store at `since`, unless there is a younger one here; as it may be used."""
         entry = _made_stale(entry) if soft else entry
         shelf = self.shelf(key)
         mine = [kept for kept in shelf.entries if kept.selecting == entry.selecting] if shelf else []
         if not any(kept.method == entry.method and kept.answered_at > entry.answered_at for kept in mine):
-            self.store(key, entry, now)
+            self.store(key, entry, now, since=since)
         return entry
 
     def drop(self, key: bytes, entry: Entry) -> None:
@@ -111,17 +121,21 @@ class Tiers:
     def value(self, key: bytes) -> tuple[Value, bool] | None:
         """A stored value that has not been cut, and whether it was cut softly."""
         value = self.memory.get(key)
-        if not isinstance(value, Value) or (self.trusted is not None and not self.trusted()):
+        if not isinstance(value, Value):
+            return None
+        if self.fence is not None and not self.fence.current() and self.fence.young(key) != value.made_at:
             return None
         verdict = self._stamps.verdict(value.tags, value.born)
         return None if verdict is Verdict.CUT else (value, verdict is Verdict.SOFT)
 
-    def store_value(self, key: bytes, value: Value, *, weight: int, now: float) -> bool:
-        """Keep a value, unless it has been cut since its production began; whether it is kept."""
+    def store_value(self, key: bytes, value: Value, *, weight: int, now: float, since: float = -inf) -> bool:
+        """Keep a value, unless it has been cut since its production began (`since`, monotonic); whether it is kept."""
         with self._changing:
             self._expire(now)
             if self._stamps.verdict(value.tags, value.born) is Verdict.CUT:
                 return False
+            if self.fence is not None:
+                self.fence.note(key, value.made_at, since)
             return self.memory.put(key, value, weight, value.retain_until)
 
     def clear(self) -> None:
@@ -141,6 +155,13 @@ class Tiers:
                 return _made_stale(entry)
             case Verdict.CUT:
                 return None
+
+    def _young(self, key: bytes, shelf: Shelf, fence: Fence) -> Shelf | None:
+        """What may be used of a shelf of which nobody knows what others have cut."""
+        seen, mark = self._stamps.revision, fence.young(key)
+        young = [self._judged(key, entry) for entry in shelf.entries if _identity(entry) == mark]
+        kept = tuple([entry for entry in young if entry is not None])
+        return Shelf(kept, seen=seen) if kept else None
 
     def _sifted(self, key: bytes, shelf: Shelf) -> Shelf | None:
         """The shelf without what was cut since it was last looked at."""

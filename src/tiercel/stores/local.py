@@ -72,6 +72,8 @@ class LocalStore:
         self._space = rows.space_of(namespace)
         self._now = now
         self._open: _Open | None = None
+        self.delta = 0.0
+        """A cut counts at once, in every process."""
 
     def running(self, log: Log, tell: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
         """Be open while this is entered."""

@@ -134,7 +134,7 @@ class SimulatedStore:
         self._server = server
         self._namespace = namespace
         self._space = server.space(namespace)
-        self._delta = delta
+        self.delta = delta
         self._log: Log | None = None
         self._asof = -inf
         self._position = 0
@@ -189,7 +189,7 @@ class SimulatedStore:
 
     def current(self) -> bool:
         """Whether all is known that was cut until `delta` ago."""
-        return self._log is not None and _now() - self._asof <= self._delta
+        return self._log is not None and _now() - self._asof <= self.delta
 
     async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
         """Promise a cut."""

@@ -1,0 +1,47 @@
+"""What may be used while nobody knows what other processes have cut.
+
+A store that has proved, at most Δ ago, that all is known here stands behind memory. Past that, memory holds good only
+for what began to be produced at most Δ ago, or was found in the store since: a cut that it does not know is no older.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from tiercel.spi import Coherent, Store
+
+_PURGED: Final = 64
+
+
+class Fence:
+    """Stands between the memory of this process and its readers."""
+
+    def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
+        coherent = isinstance(store, Coherent)
+        self.current = store.current if coherent else _never
+        """Whether all is known here that others have cut, but for the last `delta` seconds."""
+        self._delta = store.delta if coherent else 0.0
+        self._monotonic = monotonic
+        self._young: dict[bytes, tuple[object, float]] = {}
+
+    def passes(self, since: float) -> bool:
+        """Whether what began to be produced at `since` (monotonic) may be used."""
+        return self.current() or self._monotonic() - since < self._delta
+
+    def note(self, key: bytes, mark: object, since: float) -> None:
+        """Something was stored; while memory is fenced, it is what readers of this key get, for a moment."""
+        if not self._delta or self.current():
+            return
+        now = self._monotonic()
+        if len(self._young) >= _PURGED:
+            self._young = {key: young for key, young in self._young.items() if now < young[1]}
+        self._young[key] = (mark, since + self._delta)
+
+    def young(self, key: bytes) -> object:
+        """The mark of what may still be used; None: there is nothing."""
+        mark, until = self._young.get(key, (None, 0.0))
+        return mark if self._monotonic() < until else None
+
+
+def _never() -> bool:
+    """A store that tells nothing of other processes' cuts has no memory in front of it."""
+    return False

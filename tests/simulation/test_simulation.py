@@ -1,0 +1,147 @@
+"""The engine's own code, three processes, cut links and restarts: P holds for every seed, and each mutant breaks it.
+
+`SEEDS=` plays more of them; a seed that fails replays exactly.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from drive import Shop
+from playing import Play
+
+from tiercel._core.entry import Entry
+from tiercel.spi import Ask, Kept
+from tiercel.testing import SimulatedStore, run_virtual
+
+SEEDS = int(os.environ.get("SEEDS", "300"))
+BATCH = 25
+MUTANT_SEEDS = 60
+
+
+def played(seed: int, **how: Any) -> Play:
+    async def play() -> Play:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # of applications that fail behind a reply
+        made = Play(seed, **how)
+        await made.run()
+        return made
+
+    return run_virtual(play())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_no_read_returns_what_an_acknowledged_invalidation_forbids(first: int) -> None:
+    plays = {seed: played(seed) for seed in range(first, min(first + BATCH, SEEDS))}
+    assert {seed: play.violations for seed, play in plays.items() if play.violations} == {}
+    assert sum(play.reads for play in plays.values()) > 200 * len(plays), "it was a play"
+    assert sum(play.hits for play in plays.values()) > 50 * len(plays)
+    assert sum(len(play.acknowledged) for play in plays.values()) > 20 * len(plays)
+    assert sum(play.unacknowledged for play in plays.values()) > 0
+
+
+def test_a_seed_replays_exactly() -> None:
+    one, again = played(7), played(7)
+    assert (one.reads, one.hits, one.acknowledged) == (again.reads, again.hits, again.acknowledged)
+
+
+# -- mutants ---------------------------------------------------------------------------------------------------------
+
+
+def stamp_after_fill(shop: Shop) -> None:
+    """A response counts as born when it is stored."""
+    store = shop.engine.tiers.store
+
+    def late(key: bytes, entry: Entry, now: float, **more: Any) -> str:
+        return store(key, replace(entry, born=shop.engine.stamps.position), now, **more)
+
+    shop.engine.tiers.store = late  # type: ignore[method-assign]
+
+
+def no_fence(shop: Shop) -> None:
+    """Memory is trusted without proof."""
+    fence: Any = shop.engine.tiers.fence
+    fence.current = lambda: True
+
+
+def late_join(shop: Shop) -> None:
+    """Whoever comes after an invalidation may ride with a fill that began before it."""
+    shop.engine.valid = lambda _: True  # type: ignore[method-assign]
+
+
+def adopt_as_of_now(shop: Shop) -> None:
+    """What was found counts as good for all that is known now, not for what the store had looked at."""
+    depot: Any = shop.engine.depot
+    read = depot._blobs.read
+
+    def later(blob: bytes, *, born: int, **more: Any) -> object:
+        del born
+        return read(blob, born=shop.engine.stamps.position, **more)
+
+    depot._blobs.read = later
+
+
+def forgets_meanwhile(shop: Shop) -> None:
+    """What the store could not be told of is not done here either, and acknowledged all the same."""
+    depot: Any = shop.engine.depot
+    append = depot.append
+
+    async def quietly(tags: tuple[str, ...], *, soft: bool = False) -> int:
+        try:
+            found: int = await append(tags, soft=soft)
+        except Exception:  # noqa: BLE001 - the mutant
+            return shop.engine.stamps.position
+        return found
+
+    depot.append = quietly
+
+
+class NoCheck(SimulatedStore):
+    """Finds what was cut."""
+
+    def _kept(self, row: Any, ask: Ask, now: float) -> Kept | None:
+        hard, everything = dict(self._space.hard), self._space.all
+        self._space.hard.clear()
+        self._space.all = 0
+        try:
+            return super()._kept(row, ask, now)
+        finally:
+            self._space.hard.update(hard)
+            self._space.all = everything
+
+
+class SkipsRecords(SimulatedStore):
+    """The tail leaves out what was appended while it was away."""
+
+    async def _follow(self, log: Any) -> None:
+        class Forgetful:
+            position = floor = 0
+
+            def apply(self, cuts: Iterable[Any], position: int) -> None:
+                log.apply(list(cuts)[:-1], position)
+
+            def reset(self, position: int) -> None: ...
+
+        await super()._follow(Forgetful())
+
+
+class AsOfNow(SimulatedStore):
+    """Proof counts from when it comes, not from when it was asked for."""
+
+    def current(self) -> bool:
+        return self._log is not None
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutant", [stamp_after_fill, no_fence, late_join, adopt_as_of_now, forgets_meanwhile])
+def test_an_engine_that_is_wrong_is_caught(mutant: Callable[[Shop], None]) -> None:
+    assert any(played(seed, prepare=mutant).violations for seed in range(MUTANT_SEEDS))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutant", [NoCheck, SkipsRecords, AsOfNow])
+def test_a_store_that_is_wrong_is_caught(mutant: type[SimulatedStore]) -> None:
+    assert any(played(seed, make=mutant).violations for seed in range(MUTANT_SEEDS))
