@@ -381,6 +381,6 @@ class Holds(Protocol):
         """
         ...
 
-    async def release(self, token: bytes) -> int:
-        """Make the cut that was promised; its id."""
+    async def release(self, token: bytes, tags: Sequence[str]) -> int:
+        """Make the cut that was promised; its id. Also if it has been made before: the change took longer, then."""
         ...

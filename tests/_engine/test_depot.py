@@ -1,7 +1,7 @@
 """Several processes that share a store: what one has, all have; what one cuts, nobody gets; what trouble costs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ class Host:
 
 
 @asynccontextmanager
-async def host(*given: Any, **more: Any) -> AsyncIterator[Host]:
+async def host(*given: Any, **more: Any) -> AsyncGenerator[Host]:
     made = Host(*given, **more)
     try:
         yield made
@@ -167,6 +167,15 @@ async def test_what_another_has_signed_with_another_secret_is_not_read() -> None
     assert origin.calls == 2
     assert [event.reason for event in shops[1].events if isinstance(event, Unreadable)] == ["forged"]
     for shop in shops:
+        assert shop.engine.depot is not None
+        await shop.engine.depot.aclose()
+
+
+async def test_closing_does_not_wait_for_a_store_that_does_not_answer() -> None:
+    async with host(count=1) as shops:
+        shops.server.freeze()
+        shop = shops.shops[0]
+        assert (await shop.get()).body == b"hello"
         assert shop.engine.depot is not None
         await shop.engine.depot.aclose()
 

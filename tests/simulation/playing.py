@@ -120,6 +120,7 @@ class Play:
         self.reads = self.hits = self.unacknowledged = 0
         self.links: list[Link] = []
         self.shops: list[Shop] = []
+        self.gone: list[Shop] = []
 
     async def run(self) -> None:
         for number in range(3):
@@ -132,7 +133,7 @@ class Play:
         for link in self.links:
             link.mend()
         await asyncio.gather(*tasks)
-        for shop in self.shops:
+        for shop in [*self.gone, *self.shops]:
             await self.stop(shop)
 
     def start(self, number: int) -> None:
@@ -151,24 +152,43 @@ class Play:
         await shop.engine.depot.aclose()
 
     async def step(self) -> None:
+        """One thing happens, to one process or to the server."""
         number = self.dice.randrange(len(self.shops))
-        match self.dice.choices(("read", "write", "cut", "restart"), (80, 12, 2, 0.5))[0]:
-            case "read":
-                await self.read(number)
-            case "write":
-                await self.write(number)
-            case "cut":
-                self.links[number].sever()
-                await asyncio.sleep(self.dice.choice((0.1, 0.5, 3.0)))
-                self.links[number].mend()
-            case _:
-                shop, link = self.shops[number], self.links[number]
-                self.start(number)
-                if self.dice.random() < 0.5:
-                    link.mend()
-                else:
-                    link.sever()  # killed: nothing of it gets anywhere any more
-                await self.stop(shop)
+        happens = [
+            (80, self.read), (12, self.write), (2, self.severed), (0.5, self.restarted),
+            (0.5, self.trimmed), (0.5, self.failed_over), (0.1, self.emptied), (0.2, self.frozen),
+        ]  # fmt: skip
+        await self.dice.choices([what for _, what in happens], [often for often, _ in happens])[0](number)
+
+    async def severed(self, number: int) -> None:
+        link = self.links[number]
+        link.sever()
+        await asyncio.sleep(self.dice.choice((0.1, 0.5, 3.0)))
+        link.mend()
+
+    async def restarted(self, number: int) -> None:
+        shop, link = self.shops[number], self.links[number]
+        self.gone.append(shop)  # what it was asked last may open its store once more
+        self.start(number)
+        if self.dice.random() < 0.5:
+            link.mend()
+        else:
+            link.sever()  # killed: nothing of it gets anywhere any more
+        await self.stop(shop)
+
+    async def trimmed(self, _: int) -> None:
+        self.server.trim(self.dice.choice((0, 1, 5)))
+
+    async def failed_over(self, _: int) -> None:
+        self.server.fail_over(self.dice.choice((0, 1, 2, 4)))
+
+    async def emptied(self, _: int) -> None:
+        self.server.restart()
+
+    async def frozen(self, _: int) -> None:
+        self.server.freeze()
+        await asyncio.sleep(self.dice.choice((0.1, 2.0)))
+        self.server.thaw()
 
     async def read(self, number: int) -> None:
         key, began = self.dice.choice(KEYS), asyncio.get_running_loop().time()

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from drive import Shop
-from playing import Play
+from playing import Play, SourceError
 
 from tiercel._core.entry import Entry
-from tiercel.spi import Ask, Kept
+from tiercel._engine.flights import Flight
+from tiercel.spi import Ask, Cut, Kept, Log
 from tiercel.testing import SimulatedStore, run_virtual
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
@@ -22,9 +23,15 @@ BATCH = 25
 MUTANT_SEEDS = 60
 
 
+def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An application may fail behind the reply; nothing else may."""
+    if not isinstance(context.get("exception"), SourceError):
+        loop.default_exception_handler(context)
+
+
 def played(seed: int, **how: Any) -> Play:
     async def play() -> Play:
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # of applications that fail behind a reply
+        asyncio.get_running_loop().set_exception_handler(unheard)
         made = Play(seed, **how)
         await made.run()
         return made
@@ -48,6 +55,17 @@ def test_a_seed_replays_exactly() -> None:
     assert (one.reads, one.hits, one.acknowledged) == (again.reads, again.hits, again.acknowledged)
 
 
+class Instead:
+    """An object of which something is different."""
+
+    def __init__(self, whole: Any, **different: Any) -> None:
+        self._whole = whole
+        self.__dict__.update(different)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+
 # -- mutants ---------------------------------------------------------------------------------------------------------
 
 
@@ -69,7 +87,39 @@ def no_fence(shop: Shop) -> None:
 
 def late_join(shop: Shop) -> None:
     """Whoever comes after an invalidation may ride with a fill that began before it."""
-    shop.engine.valid = lambda _: True  # type: ignore[method-assign]
+
+    def always(flight: Flight) -> bool:
+        del flight
+        return True
+
+    shop.engine.valid = always  # type: ignore[method-assign]
+
+
+def no_floor(shop: Shop) -> None:
+    """After the log was reset, what was made before it is judged by the cuts that are known."""
+    stamps, reset = shop.engine.stamps, shop.engine.stamps.reset
+
+    def lenient(position: int) -> None:
+        floor = stamps.floor
+        reset(position)
+        stamps.floor = floor
+
+    depot: Any = shop.engine.depot
+    depot._stamps = Instead(stamps, reset=lenient)
+
+
+def no_detach(shop: Shop) -> None:
+    """After the log was reset, one may go on riding with what began before."""
+    valid = shop.engine.valid
+
+    def lenient(flight: Flight) -> bool:
+        floor, shop.engine.stamps.floor = shop.engine.stamps.floor, 0
+        try:
+            return flight.born < floor or valid(flight)
+        finally:
+            shop.engine.stamps.floor = floor
+
+    shop.engine.valid = lenient  # type: ignore[method-assign]
 
 
 def adopt_as_of_now(shop: Shop) -> None:
@@ -128,6 +178,23 @@ class SkipsRecords(SimulatedStore):
         await super()._follow(Forgetful())
 
 
+class NoTrimCheck(SimulatedStore):
+    """The tail takes what is left of the log for all of it."""
+
+    def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
+        del gap
+        log.apply(cuts, head)
+
+
+class NoEpoch(SimulatedStore):
+    """Goes on with another server as if it knew all that the one before did."""
+
+    def _greeted(self, run: int, epoch: int, head: int) -> None:
+        if self._run == 0:
+            super()._greeted(run, epoch, head)
+        self._run, self._epoch = run, epoch
+
+
 class AsOfNow(SimulatedStore):
     """Proof counts from when it comes, not from when it was asked for."""
 
@@ -136,12 +203,14 @@ class AsOfNow(SimulatedStore):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mutant", [stamp_after_fill, no_fence, late_join, adopt_as_of_now, forgets_meanwhile])
+@pytest.mark.parametrize(
+    "mutant", [stamp_after_fill, no_fence, late_join, no_floor, no_detach, adopt_as_of_now, forgets_meanwhile]
+)
 def test_an_engine_that_is_wrong_is_caught(mutant: Callable[[Shop], None]) -> None:
     assert any(played(seed, prepare=mutant).violations for seed in range(MUTANT_SEEDS))
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mutant", [NoCheck, SkipsRecords, AsOfNow])
+@pytest.mark.parametrize("mutant", [NoCheck, SkipsRecords, NoTrimCheck, NoEpoch, AsOfNow])
 def test_a_store_that_is_wrong_is_caught(mutant: type[SimulatedStore]) -> None:
     assert any(played(seed, make=mutant).violations for seed in range(MUTANT_SEEDS))

@@ -10,14 +10,14 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
 from tiercel._core import keys
 from tiercel._core.entry import Entry, Request
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel._core.freshness import retain_until, seconds_until_stale
-from tiercel._engine.background import Background
+from tiercel._engine.background import GRACE, Background
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.breaker import LONGEST, Breaker
 from tiercel._engine.fence import Fence
@@ -137,14 +137,20 @@ class Depot:
 
     def put(self, key: bytes, entry: Entry | None, lease: Lease | None) -> None:
         """Store a response for all, if there is one, and give the lease back: behind the reply."""
-        parcel = None if entry is None else self._parcel(key, entry)
-        if parcel is not None or lease is not None:
-            self._background.owe(self._background.start(self._put(key, parcel, lease), where="store"))
+        if entry is not None or lease is not None:
+            self._background.owe(self._background.start(self._put(key, entry, lease), where="store"))
 
-    async def _put(self, key: bytes, parcel: Parcel | None, lease: Lease | None) -> None:
+    async def _put(self, key: bytes, entry: Entry | None, lease: Lease | None) -> None:
         lane, token = lease or (b"", None)
+
+        async def put() -> None:
+            # At the last moment: by what the log is then it was born, or it has been cut.
+            parcel = None if entry is None else self._parcel(key, entry)
+            if parcel is not None or token is not None:
+                await self._store.put(key, lane, parcel, token)
+
         try:
-            await self._do(lambda: self._store.put(key, lane, parcel, token))
+            await self._do(put)
         except StoreError:  # told already: what is not stored is a miss for the others
             if token is not None and len(self._unreturned) < QUEUED:  # beyond that they end by themselves
                 self._unreturned.append((key, lane, token))
@@ -189,7 +195,7 @@ class Depot:
     async def keep(self, promise: "Promise", tags: tuple[str, ...]) -> int:
         """Make the cut that was promised. Raises as `append` does; then the store makes it when its time is over."""
         try:
-            return self._stamps.own(await self._do(lambda: promise.store.release(promise.token)))
+            return self._stamps.own(await self._do(lambda: promise.store.release(promise.token, tags)))
         except StoreError as error:
             self._put_off(tags, soft=False)
             raise NotAcknowledged(f"{', '.join(tags)}: invalidated in this process only, for now. {error}") from error
@@ -315,7 +321,13 @@ class Depot:
     async def _claim(self, key: bytes, lane: bytes, request: Request, names: frozenset[bytes], early: float) -> Claim:
         ask = Ask(key=key, fields=keys.offered(request.headers), lane=lane, lease=self._lease, early=early)
         since = self._clock.monotonic()
-        found = await self._do(lambda: self._store.fetch(ask))
+
+        async def fetch() -> Found:
+            generation = self._stamps.generation
+            found = await self._store.fetch(ask)
+            return found if self._stamps.generation == generation else replace(found, kept=())  # of another log
+
+        found = await self._do(fetch)
         now, entries = self._clock.time(), list[Entry]()
         for kept in reversed(found.kept):
             entry = self._read(key, kept.parcel.blob, now, kept.age, found)
@@ -332,8 +344,8 @@ class Depot:
         return read
 
     def _parcel(self, key: bytes, entry: Entry) -> Parcel | None:
-        """None: it is not for others."""
-        if entry.partial is not None or entry.method == "HEAD":
+        """None: it is not for others, or has been cut."""
+        if entry.partial is not None or entry.method == "HEAD" or not self._tiers.usable(key, entry):
             return None
         now = self._clock.time()
         try:
@@ -380,15 +392,24 @@ class _Session:
         await asyncio.shield(self._opened)
 
     async def aclose(self) -> None:
-        """Wait until it is closed."""
+        """Wait until it is closed; not for a store that does not answer."""
         self._closing.set()
-        await self._task
+        if not self._opened.done():
+            self._task.cancel()
+        await asyncio.wait([self._task], timeout=GRACE)
+        self._task.cancel()
+        await asyncio.wait([self._task])
 
     async def _run(self, store: Store, log: Stamps, tell: Callable[[Event], None]) -> None:
         try:
             async with store.running(log, tell):
                 self._opened.set_result(None)
                 await self._closing.wait()
+        except asyncio.CancelledError:
+            if not self._opened.done():
+                self._opened.set_exception(StoreError("the cache is closed"))
+                self._opened.exception()  # there may be nobody to hear of it
+            raise
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             if self._opened.done():
                 tell(Failed(where="store", error=error))

@@ -16,10 +16,8 @@ class Fence:
     """Stands between the memory of this process and its readers."""
 
     def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
-        coherent = isinstance(store, Coherent)
-        self.current = store.current if coherent else _never
+        self.current, self._delta = (store.current, store.delta) if isinstance(store, Coherent) else (_never, 0.0)
         """Whether all is known here that others have cut, but for the last `delta` seconds."""
-        self._delta = store.delta if coherent else 0.0
         self._monotonic = monotonic
         self._young: dict[bytes, tuple[object, float]] = {}
 

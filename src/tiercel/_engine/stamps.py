@@ -36,7 +36,7 @@ class Verdict(Enum):
 class Stamps:
     """Strictly increasing ids."""
 
-    __slots__ = ("_cutting", "_generation", "_hard", "_limit", "_soft", "floor", "position", "revision")
+    __slots__ = ("_cutting", "_hard", "_limit", "_soft", "floor", "generation", "position", "revision")
 
     def __init__(self, limit: int = CUTS) -> None:
         self.position = 0
@@ -48,7 +48,8 @@ class Stamps:
         self._hard: OrderedDict[str, int] = OrderedDict()  # in the order of the cuts
         self._soft: OrderedDict[str, int] = OrderedDict()
         self._limit = limit
-        self._generation = 0
+        self.generation = 0
+        """Moves with every reset."""
         self._cutting = threading.Lock()
 
     def cut(self, tags: Iterable[str], *, soft: bool = False) -> int:
@@ -71,7 +72,7 @@ class Stamps:
 
     def own(self, shared: int) -> int:
         """An id of the shared log as it counts here: after a reset everything comes after all that was before."""
-        return self._generation * _GENERATION + shared
+        return self.generation * _GENERATION + shared
 
     def shared(self, own: int) -> int:
         """An id of ours as the shared log has it."""
@@ -91,7 +92,7 @@ class Stamps:
     def reset(self, position: int) -> None:
         """It is another log, or too much of it is gone: nothing that was made before is usable."""
         with self._cutting:
-            self._generation += 1
+            self.generation += 1
             self._begin_anew(self.own(position))
 
     def cut_meanwhile(self, tags: Iterable[str], *, soft: bool) -> None:

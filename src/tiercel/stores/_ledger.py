@@ -74,14 +74,18 @@ class Ledger:
         transaction.put(rows.number(self._next(transaction)), b"", db=self._log)
         return token
 
-    def keep(self, transaction: Any, token: bytes) -> int:  # noqa: ANN401
-        """Make the cut that was promised, unless somebody has; the id of the last record."""
+    def keep(self, transaction: Any, token: bytes) -> None:  # noqa: ANN401
+        """Make the cut that was promised, unless somebody has."""
         held = transaction.pop(token, db=self._holds)
         if held is not None:
             space = held[: len(self._space)]
             cut = rows.of_record(space, 0, held)
             self.cut(transaction, cut.tags if cut else (), soft=False, space=space)
-        return self.position(transaction)
+
+    def release(self, transaction: Any, token: bytes, tags: Sequence[str]) -> int:  # noqa: ANN401
+        """Make the cut, also where it has been made before: the change took longer than was thought."""
+        transaction.delete(token, db=self._holds)
+        return self.cut(transaction, tags, soft=False)
 
     def overdue(self, transaction: Any, now: float) -> list[bytes]:  # noqa: ANN401
         """The promises, of whatever namespace, whose makers have not kept them."""

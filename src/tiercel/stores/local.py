@@ -15,7 +15,7 @@ import platform
 import secrets
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -92,7 +92,7 @@ class LocalStore:
             yield
         finally:
             self._open = None
-            opened.close()
+            await opened.aclose()
 
     async def fetch(self, ask: Ask) -> Found:
         """Find what is stored, in one snapshot with what has been cut."""
@@ -135,9 +135,9 @@ class LocalStore:
         self.current()
         return token
 
-    async def release(self, token: bytes) -> int:
-        """Make the cut that was promised."""
-        cut = await self._write(partial(self._entered().release, token))
+    async def release(self, token: bytes, tags: Sequence[str]) -> int:
+        """Make the cut that was promised, whether or not it has been made before."""
+        cut = await self._write(partial(self._entered().release, token, tuple(tags)))
         self.current()
         return cut
 
@@ -195,20 +195,18 @@ class _Open:
             self.word[0] = self._ledger.position(transaction)
         self.catch_up(self.word[0])
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """What is being written is finished."""
-        self.writer.submit(self._leave).add_done_callback(self._left)
+        leaving = self.writer.submit(self._leave)
         self.writer.shutdown(wait=False)
+        try:
+            await asyncio.wrap_future(leaving)
+        except ReadError as error:  # it matters to nobody: who looks sees that the process is gone
+            self._told(f"it could not be left: {error!r}")
 
     def _leave(self) -> None:
         with self._env.begin(write=True) as transaction:
             transaction.delete(self._name, db=self._peers)
-
-    def _left(self, leaving: "Future[None]") -> None:
-        """That it could not say so matters to nobody: who looks sees that the process is gone."""
-        error = leaving.exception()
-        if error is not None:
-            self._told(f"it could not be left: {error!r}")
 
     def catch_up(self, word: int) -> bool:
         """Apply what was appended since; whether that is all that the word tells of."""
@@ -255,9 +253,9 @@ class _Open:
         with self._env.begin(write=True) as transaction:
             return self._ledger.hold(transaction, tags, due)
 
-    def release(self, token: bytes) -> int:
+    def release(self, token: bytes, tags: tuple[str, ...]) -> int:
         with self._env.begin(write=True) as transaction:
-            return self._ledger.keep(transaction, token)
+            return self._ledger.release(transaction, token, tags)
 
     def keep_promises(self) -> None:
         """Whoever has made them may have died."""

@@ -18,6 +18,7 @@ _BLOCK = 0.3
 
 class _Row(NamedTuple):
     put_at: float
+    epoch: int
     parcel: Parcel
 
 
@@ -30,13 +31,36 @@ class _Space:
     """What a server keeps of one namespace."""
 
     def __init__(self) -> None:
-        self.log: list[Cut] = []
+        self.head = 0
+        self.epoch = 0
+        """Changes when cuts may have been lost: what was stored before it is of no use."""
+        self.greeted = 0
+        """The run of the server for which this epoch holds."""
+        self.records: list[Cut] = []
+        self.trimmed = 0
+        """Records up to this one are in the log no more."""
         self.hard: dict[str, int] = {}
         self.soft: dict[str, int] = {}
         self.all = 0
         self.rows: dict[bytes, list[_Row]] = {}
         self.leases: dict[tuple[bytes, bytes], _Lease] = {}
         self.holds: dict[bytes, tuple[float, tuple[str, ...]]] = {}
+
+    def cut(self, cut: Cut) -> None:
+        self.head = cut.id
+        self.records.append(cut)
+        if not cut.tags:
+            self.all = cut.id
+        for tag in cut.tags:
+            (self.soft if cut.soft else self.hard)[tag] = cut.id
+
+    def lose(self, records: int) -> None:
+        kept = self.records[: max(0, len(self.records) - records)]
+        self.head, self.all = 0, 0
+        for lost in (self.records, self.hard, self.soft, self.leases):
+            lost.clear()
+        for cut in kept:
+            self.cut(cut)
 
 
 class SimulatedServer:
@@ -53,23 +77,24 @@ class SimulatedServer:
         ...     one, other = (Cache(SimulatedStore(server), clock=clock) for _ in range(2))
         ...     await one.invalidate("products")
         ...     await one.aclose()
-        ...     return f"{server.position} cut"
+        ...     return f"{server.asked} requests"
         >>> run_virtual(shared())
-        '1 cut'
+        '4 requests'
     """
 
     def __init__(self, *, latency: float = 0.0) -> None:
         self.latency = latency
         self.refuses = False
         """Every request is answered with an error."""
-        self.position = 0
-        """Id of the last cut."""
+        self.run = 1
+        """Which run of which server this is: another one may know less."""
         self.asked = 0
         """Requests that have arrived."""
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._appended = asyncio.Event()
         self._spaces: dict[str, _Space] = {}
+        self._epochs = 0
 
     def freeze(self) -> None:
         """Answer nothing until `thaw`, as a process that was stopped."""
@@ -78,6 +103,22 @@ class SimulatedServer:
     def thaw(self) -> None:
         """Go on, with what has arrived meanwhile."""
         self._thawed.set()
+
+    def trim(self, keep: int) -> None:
+        """Let go of all records of every log but the last few, as a log of bounded length does."""
+        for space in self._spaces.values():
+            space.trimmed = max(space.trimmed, space.head - keep)
+
+    def fail_over(self, lost: int) -> None:
+        """Let a replica take over which has not seen the last few records; nor any lease."""
+        self._run_anew()
+        for space in self._spaces.values():
+            space.lose(lost)
+
+    def restart(self) -> None:
+        """Come back empty."""
+        self._run_anew()
+        self._spaces.clear()
 
     async def reached(self) -> None:
         """Let a message get there."""
@@ -92,9 +133,9 @@ class SimulatedServer:
         """Let the answer get back."""
         await asyncio.sleep(self.latency)
 
-    async def appended(self, after: int) -> None:
+    async def appended(self, namespace: str, after: int) -> None:
         """Wait until there is a cut after this one, for a while."""
-        if self.position <= after:
+        if self.space(namespace).head <= after:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BLOCK):
                     await self._appended.wait()
@@ -103,18 +144,28 @@ class SimulatedServer:
         """What is kept of a namespace."""
         return self._spaces.setdefault(namespace, _Space())
 
+    def greet(self, namespace: str) -> tuple[int, int, int]:
+        """Which run this is; and the epoch and the head of the log, where what an earlier run knew may be missing."""
+        space = self.space(namespace)
+        if space.greeted != self.run:
+            self._epochs += 1
+            space.greeted, space.epoch = self.run, self._epochs
+        return self.run, space.epoch, space.head
+
     def cut(self, namespace: str, tags: tuple[str, ...], *, soft: bool) -> int:
         """Append to the log."""
         space = self.space(namespace)
-        self.position += 1
-        space.log.append(Cut(id=self.position, tags=tags, soft=soft))
-        if not tags:
-            space.all = self.position
-        for tag in tags:
-            (space.soft if soft else space.hard)[tag] = self.position
+        space.cut(Cut(id=space.head + 1, tags=tags, soft=soft))
+        self._wake()
+        return space.head
+
+    def _run_anew(self) -> None:
+        self.run += 1
+        self._wake()
+
+    def _wake(self) -> None:
         self._appended.set()
         self._appended = asyncio.Event()
-        return self.position
 
 
 class SimulatedStore:
@@ -133,11 +184,10 @@ class SimulatedStore:
     def __init__(self, server: SimulatedServer, *, namespace: str = "tiercel", delta: float = 1.0) -> None:
         self._server = server
         self._namespace = namespace
-        self._space = server.space(namespace)
         self.delta = delta
         self._log: Log | None = None
         self._asof = -inf
-        self._position = 0
+        self._run = self._epoch = self._position = 0
         self._tokens = 0
 
     def running(self, log: Log, tell: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
@@ -147,19 +197,20 @@ class SimulatedStore:
 
     @asynccontextmanager
     async def _running(self, log: Log) -> AsyncGenerator[None]:
+        self._log, self._run, self._epoch, self._asof = log, 0, -1, -inf
         sent = _now()
-        await self._server.reached()
-        self._position = self._server.position
-        await self._server.left()
-        self._log, self._asof = log, sent
-        log.reset(self._position)
-        tail = asyncio.create_task(self._follow(log))
         try:
-            yield
+            await self._reached()
+            await self._server.left()
+            self._asof = sent
+            tail = asyncio.create_task(self._follow(log))
+            try:
+                yield
+            finally:
+                tail.cancel()
+                await asyncio.wait([tail])
         finally:
             self._log = None
-            tail.cancel()
-            await asyncio.wait([tail])
 
     async def fetch(self, ask: Ask) -> Found:
         """Find what is stored, or get leave to produce it."""
@@ -170,22 +221,19 @@ class SimulatedStore:
 
     async def put(self, key: bytes, lane: bytes, parcel: Parcel | None, lease: bytes | None) -> None:
         """Store a parcel, and give the lease back."""
+        epoch = self._epoch  # of the log by which it was born
         await self._reached()
         held = self._space.leases.get((key, lane))
         if held is not None and held.token == lease:
             del self._space.leases[key, lane]
-        if parcel is not None:
+        if parcel is not None and self._space.epoch == epoch:
             self._store(key, parcel)
         await self._server.left()
 
     async def append(self, tags: Sequence[str], *, soft: bool = False) -> int:
         """Cut tags; no tags: everything."""
         await self._reached()
-        cut = Cut(id=self._server.cut(self._namespace, tuple(tags), soft=soft), tags=tuple(tags), soft=soft)
-        await self._server.left()
-        if self._log is not None:
-            self._log.apply([cut], cut.id)
-        return cut.id
+        return await self._cut(tuple(tags), soft=soft)
 
     def current(self) -> bool:
         """Whether all is known that was cut until `delta` ago."""
@@ -200,37 +248,70 @@ class SimulatedStore:
         await self._server.left()
         return token
 
-    async def release(self, token: bytes) -> int:
-        """Make the cut that was promised."""
+    async def release(self, token: bytes, tags: Sequence[str]) -> int:
+        """Make the cut that was promised, whether or not it has been made before."""
         await self._reached()
-        self._keep(token)
-        position = self._server.position
-        await self._server.left()
-        if self._log is not None:
-            self._log.apply([cut for cut in self._space.log if cut.id == position], position)
-        return position
+        self._space.holds.pop(token, None)
+        return await self._cut(tuple(tags), soft=False)
+
+    @property
+    def _space(self) -> _Space:
+        return self._server.space(self._namespace)
 
     async def _reached(self) -> None:
-        if self._log is None:
-            message = "the simulated store is not open"
-            raise StoreError(message)
-        await self._server.reached()
+        """Let a request get there; but first see to it that the log here is the log there."""
+        while True:
+            if self._log is None:
+                message = "the simulated store is not open"
+                raise StoreError(message)
+            await self._server.reached()
+            if self._server.run == self._run:
+                return
+            run, epoch, head = self._server.greet(self._namespace)
+            await self._server.left()
+            self._greeted(run, epoch, head)
+
+    def _greeted(self, run: int, epoch: int, head: int) -> None:
+        """Another server, or the same after a restart: what was acknowledged may be missing there."""
+        self._run = max(self._run, run)
+        if self._log is not None and epoch > self._epoch:
+            self._epoch, self._position, self._asof = epoch, head, -inf
+            self._log.reset(head)
+
+    async def _cut(self, tags: tuple[str, ...], *, soft: bool) -> int:
+        epoch, cut = self._epoch, self._server.cut(self._namespace, tags, soft=soft)
+        await self._server.left()
+        if self._log is not None and self._epoch == epoch:  # else it has been reset, and nothing is left to be cut
+            self._log.apply([Cut(id=cut, tags=tags, soft=soft)], cut)
+        return cut
 
     async def _follow(self, log: Log) -> None:
         """The tail: any answer proves that all is known that was cut before it was asked for."""
         while True:
             sent = _now()
             try:
-                await self._server.reached()
+                await self._reached()
             except StoreError:
                 await asyncio.sleep(_BLOCK)  # nothing is lost: it goes on where it was
                 continue
-            await self._server.appended(self._position)
-            position = self._server.position
-            cuts = [cut for cut in self._space.log if self._position < cut.id <= position]
+            run, epoch = self._run, self._epoch
+            await self._server.appended(self._namespace, self._position)
+            if self._server.run != run:
+                continue  # the connection is gone
+            space = self._space
+            head, cuts = space.head, [cut for cut in space.records if cut.id > max(self._position, space.trimmed)]
+            gap = space.trimmed > self._position
             await self._server.left()
-            log.apply(cuts, position)
-            self._position, self._asof = position, sent
+            if self._epoch == epoch:
+                self._follows(log, cuts, head, gap=gap)
+                self._position, self._asof = head, sent
+
+    def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
+        """What has come; if some of it is missing, everything may have been cut."""
+        if gap:
+            log.reset(head)
+        else:
+            log.apply(cuts, head)
 
     def _keep(self, token: bytes) -> None:
         held = self._space.holds.pop(token, None)
@@ -247,7 +328,7 @@ class SimulatedStore:
         held = self._space.leases.get((ask.key, ask.lane))
         wait = max(0.0, held.until - now) if held else 0.0
         names = frozenset([name for row in shelf for name, _ in row.parcel.selecting])
-        found = Found(kept=tuple(kept), at=self._server.position, names=names, wait=wait)
+        found = Found(kept=tuple(kept), at=self._space.head, names=names, wait=wait)
         fresh = [one for one in kept if not one.soft and one.age < one.parcel.fresh_for]
         if any(one.age + one.parcel.cost * ask.early < one.parcel.fresh_for for one in fresh):
             return replace(found, wait=0.0)
@@ -261,18 +342,25 @@ class SimulatedStore:
         parcel, age = row.parcel, now - row.put_at
         fits = all(ask.fields.get(name) == digest for name, digest in parcel.selecting)
         born = max([self._space.all, *[self._space.hard.get(tag, 0) for tag in parcel.tags]])
-        if not fits or age >= parcel.retain_for or parcel.born <= ask.above or parcel.born < born:
+        if (
+            row.epoch != self._space.epoch
+            or not fits
+            or age >= parcel.retain_for
+            or parcel.born <= ask.above
+            or parcel.born < born
+        ):
             return None
         soft = any(self._space.soft.get(tag, 0) > parcel.born for tag in parcel.tags)
         return Kept(parcel, age, soft)
 
     def _store(self, key: bytes, parcel: Parcel) -> None:
-        now = _now()
+        now, epoch = _now(), self._space.epoch
         shelf = [row for row in self._space.rows.get(key, []) if now - row.put_at < row.parcel.retain_for]
+        shelf = [row for row in shelf if row.epoch == epoch]
         mine = [row for row in shelf if row.parcel.selecting == parcel.selecting]
         if any(row.parcel.born > parcel.born for row in mine) or (not mine and len(shelf) >= _VARIANTS):
             return
-        self._space.rows[key] = [_Row(now, parcel), *[row for row in shelf if row not in mine]]
+        self._space.rows[key] = [_Row(now, epoch, parcel), *[row for row in shelf if row not in mine]]
 
 
 def _now() -> float:
