@@ -3,7 +3,10 @@
 VENV := .venv
 PYTHON_BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 8000
-DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo.db
+WORKERS ?= 1
+REDIS ?=
+DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo-$(PORT).db \
+	STOREFRONT_CACHE_URL=$(or $(REDIS),$(if $(filter-out 1,$(WORKERS)),local://$(CURDIR)/examples/storefront/demo-$(PORT).cache,memory://))
 QUICK ?=
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -39,10 +42,10 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.made
 
 # --------------------------------------------------------------------------------------------------------- to use
 
-demo: $(VENV)/.storefront  ## the storefront on 127.0.0.1:8000 and what to try; PORT= changes the port, Ctrl-C ends it
-	@rm -f examples/storefront/demo.db*  # every demonstration begins with the catalogue as it came
+demo: $(VENV)/.storefront  ## the storefront on 127.0.0.1:8000 and what to try; PORT=, WORKERS=4, REDIS=redis://...; Ctrl-C ends it
+	@rm -rf $(addprefix examples/storefront/demo-$(PORT).,db* cache)  # every demonstration begins with the catalogue as it came
 	@cd examples/storefront && $(DEMO) $(PYTHON_BIN)/python -m storefront.load
-	@cd examples/storefront && $(DEMO) PORT=$(PORT) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
+	@cd examples/storefront && $(DEMO) PORT=$(PORT) WORKERS=$(WORKERS) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
 
 docs: $(VENV)/.dev  ## the documentation, into site/
 	@$(PYTHON_BIN)/mkdocs build --strict --quiet
@@ -87,5 +90,5 @@ lock: $(VENV)/.dev  ## choose the newest versions of everything that is installe
 	@$(LOCK) --constraints requirements/dev.txt --group storefront --output-file requirements/storefront.txt
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) site dist .coverage examples/storefront/*.db*
+	rm -rf $(VENV) site dist .coverage examples/storefront/*.db* examples/storefront/*.cache
 	find . -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +

@@ -1,33 +1,40 @@
-"""Serve the storefront on 127.0.0.1:$PORT and, once it answers, print what to try."""
+"""Serve the storefront on 127.0.0.1:$PORT with $WORKERS workers and, once it answers, print what to try."""
 
 import os
 import socket
+import sys
+import threading
+import time
+import urllib.request
 
 import uvicorn
 
 from storefront import demo
 
 
-class Storefront(uvicorn.Server):
-    """A server that says what to try as soon as it listens."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then print."""
-        await super().startup(sockets)
-        if self.started:
-            demo.main()
+def announce(port: int) -> None:
+    """Print what to try as soon as somebody answers."""
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=5):
+                break
+        except OSError:
+            time.sleep(0.1)
+    demo.main()
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    port = int(os.environ.get("PORT", "8000"))
+    port, workers = int(os.environ.get("PORT", "8000")), int(os.environ.get("WORKERS", "1"))
     try:
-        Storefront(uvicorn.Config("storefront.main:create_app", factory=True, host="127.0.0.1", port=port)).run()
+        listening = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        sys.exit(f"The storefront did not start: {error}. If port {port} is taken: make demo PORT={port + 1}")
+    threading.Thread(target=announce, args=[port], daemon=True).start()
+    try:
+        uvicorn.run("storefront.main:create_app", factory=True, fd=listening.fileno(), workers=workers)
     except KeyboardInterrupt:
         print("The storefront is closed.")
-    except SystemExit:
-        print(f"The storefront did not start. If port {port} is taken: make demo PORT={port + 1}")
-        raise
 
 
 if __name__ == "__main__":

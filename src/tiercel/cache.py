@@ -20,7 +20,7 @@ from tiercel._engine.recall import Recall
 from tiercel._engine.reports import Ack, Stats, stats_of
 from tiercel._engine.settings import PolicyFields
 from tiercel.clock import SystemClock
-from tiercel.errors import ConfigurationError
+from tiercel.errors import ConfigurationError, NotAcknowledged
 from tiercel.spi import Clock, Observer, Store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -355,25 +355,35 @@ class Cache:
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
-    async def invalidate(self, *tags: str, soft: bool = False, wait: Literal["local", "all"] = "local") -> Ack:
+    async def invalidate(
+        self, *tags: str, soft: bool = False, wait: Literal["local", "all"] = "local", durable: bool = True
+    ) -> Ack:
         """Invalidate everything under the tags. Final when it returns, also against what is being produced.
 
         Args:
             tags: Their names.
             soft: What is stored may still be served while one request renews it.
             wait: `all`: until every process that shares the store has applied it.
+            durable: Whether to raise where a shared store could not be told; if not, `Ack.durable` says so. In this
+                process it is done either way; for the others it is queued.
 
         Raises:
             ConfigurationError: A tag is no string.
-            NotAcknowledged: A shared store could not be told. In this process it is done; for the others it is queued.
+            NotAcknowledged: A shared store could not be told.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache().invalidate("products")).durable
             True
         """
-        cut = await self.engine.invalidate(settings.names(tags, "cache.invalidate"), soft=soft)
-        return self._ack(cut, await self.engine.applied(cut) if wait == "all" else ())
+        named = settings.names(tags, "cache.invalidate")
+        try:
+            cut = await self.engine.invalidate(named, soft=soft)
+            return self._ack(cut, await self.engine.applied(cut) if wait == "all" else ())
+        except NotAcknowledged:
+            if durable:
+                raise
+            return self._ack(self.engine.stamps.position, durable=False)
 
     async def clear(self) -> Ack:
         """Forget everything, also what is just being made.
@@ -467,9 +477,9 @@ class Cache:
         if self.engine.depot is not None:
             await self.engine.depot.aclose()
 
-    def _ack(self, cut: int, applied: tuple[str, ...] = ()) -> Ack:
+    def _ack(self, cut: int, applied: tuple[str, ...] = (), *, durable: bool = True) -> Ack:
         own = f"{platform.node()}:{os.getpid()}"
-        return Ack(id=self.engine.stamps.shared(cut), durable=True, applied=applied or (own,))
+        return Ack(id=self.engine.stamps.shared(cut), durable=durable, applied=applied or (own,))
 
     def _declaring(self, policy: Policy | None, invalidates: tuple[str, ...]) -> Callable[[Function], Function]:
         def decorate(endpoint: Function) -> Function:

@@ -1,6 +1,7 @@
 """Stored responses as bytes: what comes back is what was put, older by the time in store, and never fresher."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -84,3 +85,35 @@ def test_what_is_signed_is_read_by_who_knows_the_secret() -> None:
     assert isinstance(ours.read(blob, key=KEY, now=NOW, age=0.0, born=0), Entry)
     assert older.read(ours.write(entry(), key=KEY, now=NOW), key=KEY, now=NOW, age=0.0, born=0) == "forged"
     assert ours.read(PLAIN.write(entry(), key=KEY, now=NOW), key=KEY, now=NOW, age=0.0, born=0) == "unsigned"
+
+
+# -- what releases have written --------------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "golden"
+WRITTEN = entry(
+    headers=[(b"content-type", b"application/json"), (b"etag", b'"abc"')],
+    body=b'{"name":"lamp"}',
+    selecting=((b"accept", b"d" * 16), (b"x-absent", None)),
+    tags=("product:1", "größe"),
+    initial_age=1.5,
+    stale_while_revalidate=30.0,
+    stale_if_error=300.0,
+    must_revalidate=True,
+    cost=0.25,
+    partial=Partial(first=0, last=14, complete=None),
+)
+SIGNED = (b"the secret of the golden files",)
+
+
+@pytest.mark.parametrize(("name", "secrets"), [("response-1", ()), ("response-1-signed", SIGNED)])
+def test_what_this_format_was_when_it_was_released_is_what_it_is(name: str, secrets: tuple[bytes, ...]) -> None:
+    """Another layout needs another version: what other workers have written must not be taken for something else."""
+    golden = (GOLDEN / name).read_bytes()
+    assert Blobs(secrets).write(WRITTEN, key=KEY, now=NOW) == golden
+    assert Blobs(secrets).read(golden, key=KEY, now=NOW, age=0.0, born=7) == WRITTEN
+
+
+def test_a_later_version_is_not_read() -> None:
+    golden = bytearray((GOLDEN / "response-1").read_bytes())
+    golden[3] = codec.VERSION + 1
+    assert PLAIN.read(bytes(golden), key=KEY, now=NOW, age=0.0, born=7) == "version"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from drive import FRESH, Origin, Say, Scope, Shop, turns
 
+from tiercel import Cache
 from tiercel._core import keys
 from tiercel._core.events import Failed, Unreadable
 from tiercel._core.keys import uri_tag
@@ -15,7 +16,7 @@ from tiercel._engine.breaker import FAILURES, LONGEST, REST
 from tiercel._engine.depot import HELD, QUEUED
 from tiercel.errors import NotAcknowledged
 from tiercel.spi import Ask, Found
-from tiercel.testing import SimulatedServer, SimulatedStore
+from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock
 
 TAG = uri_tag("http", b"shop", b"/")
 
@@ -330,6 +331,18 @@ async def test_a_lease_that_could_not_be_given_back_is_given_back_when_the_store
         await asyncio.sleep(1)
         began = asyncio.get_running_loop().time()
         assert (await other.get()).times[-1] - began < 0.1
+
+
+async def test_who_asks_for_it_is_told_by_the_acknowledgement_that_it_is_not_durable() -> None:
+    server = SimulatedServer()
+    cache = Cache(SimulatedStore(server), clock=VirtualClock())
+    await cache.open()
+    assert (await cache.invalidate("products", durable=False)).durable
+    server.refuses = True
+    assert not (await cache.invalidate("products", durable=False)).durable
+    with pytest.raises(NotAcknowledged):
+        await cache.invalidate("products")
+    await cache.aclose()
 
 
 async def test_more_invalidations_than_can_wait_become_one_of_everything() -> None:

@@ -127,7 +127,7 @@ def server(settings: Settings) -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", "storefront.main:create_app", "--factory", "--port", "0"]
     paths = os.pathsep.join([str(STOREFRONT), *(path for path in sys.path if path)])
     environment = os.environ | {"STOREFRONT_DATABASE_URL": settings.database_url, "PYTHONPATH": paths}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said: list[str] = []
         for line in process.stderr:

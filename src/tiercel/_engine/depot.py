@@ -119,7 +119,7 @@ class Depot:
 
     async def aclose(self) -> None:
         """Close it."""
-        session, self._session = self._session, None
+        session = self._session
         if session is not None and session.loop is asyncio.get_running_loop():
             await session.aclose()
 
@@ -406,15 +406,18 @@ class _Session:
                 self._opened.set_result(None)
                 await self._closing.wait()
         except asyncio.CancelledError:
-            if not self._opened.done():
-                self._opened.set_exception(StoreError("the cache is closed"))
-                self._opened.exception()  # there may be nobody to hear of it
+            self._not_opened(StoreError("the cache is closed"))
             raise
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             if self._opened.done():
                 tell(Failed(where="store", error=error))
             else:
-                self._opened.set_exception(error)
+                self._not_opened(error)
+
+    def _not_opened(self, error: Exception) -> None:
+        if not self._opened.done():
+            self._opened.set_exception(error)
+            self._opened.exception()  # there may be nobody left to hear of it
 
 
 def _lane(names: frozenset[bytes], request: Request) -> bytes:

@@ -70,8 +70,9 @@ class Named:
     async def set(self, name: str, value: object, *, ttl: Duration, tags: Tagged) -> None:
         wanted, named = self._wanted(name, _nothing, ttl, tags)
         payload = _payload(name, value)
-        # A cut for each would make the log forget others: only what is running has to hear of it.
-        noticed = self._recall.is_making(wanted.key) or wanted.key in self._writing
+        # A cut for each would make the log forget others: only what is running, or elsewhere, has to hear of it.
+        others = self._engine.depot is not None
+        noticed = others or self._recall.is_making(wanted.key) or wanted.key in self._writing
         born = await self._cut(wanted.key) if noticed else self._engine.stamps.position
         self._recall.keeper.keep(wanted, payload, named, born=born)
 
