@@ -82,7 +82,7 @@ def test_a_setting_comes_from_its_variable(environ: dict[str, str], differs: dic
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("TIERCEL_URL", "redis://localhost"),
+        ("TIERCEL_URL", "mysql://localhost"),
         ("TIERCEL_URL", "here"),
         ("TIERCEL_MEMORY", "much"),
         ("TIERCEL_MEMORY", "256mb"),
@@ -122,7 +122,9 @@ def test_what_the_program_says_itself_wins_over_the_environment(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"url": "redis://localhost"}, "Cache(url=): 'redis://localhost' is no place for a cache. Give 'memory://'"),
+        ({"url": "mysql://u:secret@db"}, "Cache(url=): 'mysql://db' is no place for a cache. Give 'memory://'"),
+        ({"url": "redis://host:port"}, "redis://host:port cannot be read: "),
+        ({"url": "redis+sentinel://host:26379"}, "the name of the service is missing"),
         ({"url": "local://host/path"}, "Cache(url=): 'local://host/path' is no place"),
         ({"url": "local:///"}, "Cache(url=): 'local:///' is no place"),
         ({"url": "memory://x"}, "Cache(url=): 'memory://x' is no place"),

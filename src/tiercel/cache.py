@@ -31,7 +31,8 @@ class Cache:
 
     Args:
         url: Where they live. `memory://`: in this process. `local:///path`: in a directory that all processes of the
-            host share, which survives restarts of the service. Or a `Store` of your own.
+            host share, which survives restarts of the service. `redis://`, `rediss://`, `unix://` or
+            `redis+sentinel://host:port/service`: in Redis or Valkey, which all hosts share. Or a `Store` of your own.
         memory: Bound of the memory tier in bytes, or as text: `"256MB"`, `"1GiB"`.
         namespace: Keeps the keys of one service apart from another's.
         clock: Where time comes from; the machine's, unless a test brings its own.
@@ -502,6 +503,9 @@ def _store(url: str, namespace: str, size: int) -> Store | None:
     if place.kind == "memory":
         return None
     # Imported where it is needed only: its package is an extra.
-    local = importlib.import_module("tiercel.stores.local")
-    store: Store = local.LocalStore(Path(place.path), size=size, namespace=namespace)
-    return store
+    module, store = importlib.import_module(f"tiercel.stores.{place.kind}"), None
+    if place.kind == "local":
+        store = module.LocalStore(Path(place.path), size=size, namespace=namespace)
+    else:
+        store = module.RedisStore(place.path, namespace=namespace)
+    return cast("Store", store)

@@ -107,7 +107,7 @@ def limit(value: Duration | None, where: str) -> float | None:
 class Place:
     """Where what is stored lives."""
 
-    kind: Literal["memory", "local"]
+    kind: Literal["memory", "local", "redis"]
     path: str = ""
 
 
@@ -118,11 +118,20 @@ def place(url: str, where: str) -> Place:
         return Place(kind="memory")
     if read.scheme == "local" and not read.netloc and len(read.path) > 1:
         return Place(kind="local", path=unquote(read.path))
+    if read.scheme in {"redis", "rediss", "unix", "redis+sentinel"}:
+        return Place(kind="redis", path=url)
     message = (
-        f"{where}: {url!r} is no place for a cache. Give 'memory://' (this process), or 'local:///var/cache/shop' "
-        "(a directory, which all processes of the host share; three slashes)."
+        f"{where}: {_shown(url)!r} is no place for a cache. Give 'memory://' (this "
+        "process), 'local:///var/cache/shop' (a directory, which all processes of the host share; three slashes) or "
+        "'redis://cache:6379/0' (a server, which all hosts share)."
     )
     raise ConfigurationError(message)
+
+
+def _shown(url: str) -> str:
+    """Without the account in it."""
+    before, slashes, after = url.partition("//")
+    return before + slashes + after.rpartition("@")[2]
 
 
 def secrets(given: str | Iterable[str] | None, where: str) -> tuple[bytes, ...]:

@@ -1,0 +1,307 @@
+"""`redis://`: a store that all hosts share, in Redis ≥ 6.2 or Valkey.
+
+The log, the cuts and the promises are in one hash slot, each key's variants and lease in another:
+
+    tiercel:{namespace}        epoch, head of the log, when everything was cut        …:log   …:t:<tag>   …:holds
+    tiercel:{namespace:key}    :r rows, :b their bytes, :l:<lane> who produces it
+
+Two connections. On the one everything is asked; each question is one script, which judges what it finds by the cuts in
+the same step. The other follows the log: an answer to it proves that everything is known here that was appended before
+it was asked for, and memory is trusted for Δ after that. It goes on where it was: nothing is lost with a connection.
+
+A server that was started since, or another one in its place, may lack cuts that were acknowledged. Each connection is
+greeted, which finds that out: then a new epoch begins, and nothing that was stored before is of any use.
+"""
+
+import asyncio
+import contextlib
+import os
+import platform
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
+from typing import Any, Final
+
+from tiercel._core.events import Event, Failed, Unreadable
+from tiercel.errors import StoreError
+from tiercel.spi import Ask, Cut, Found, Log, Parcel
+from tiercel.stores.redis import _scripts as scripts
+from tiercel.stores.redis._line import Line
+from tiercel.stores.redis._places import Command, Connection, RedisError, place, shown
+from tiercel.stores.redis._rows import of_record, to_found, to_row
+from tiercel.stores.redis._scripts import Script
+
+DELTA: Final = 1.0
+"""Seconds for which memory is trusted without proof."""
+BLOCK: Final = 0.25
+"""Seconds that the tail waits for a record; then it asks again, for an answer proves something, too."""
+AT_ONCE: Final = 1_000
+"""Records that are read at once."""
+HELD: Final = 1.0
+"""Seconds after which the lease of a process that has died ends."""
+AGAIN: Final = 0.1
+"""Seconds until the tail tries to connect again."""
+
+
+class RedisStore:
+    """A store in a server.
+
+    Args:
+        url: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service`.
+        namespace: Keeps the keys of one service apart from another's.
+
+    Raises:
+        ConfigurationError: The URL cannot be read.
+
+    Example:
+        >>> from tiercel.stores.redis import RedisStore
+        >>> RedisStore("redis://127.0.0.1:6379/0").delta
+        1.0
+    """
+
+    def __init__(self, url: str, *, namespace: str = "tiercel") -> None:
+        self.delta = DELTA
+        self._where = shown(url)
+        self._place = place(url, self._greet)
+        self._namespace = namespace
+        self._control = f"tiercel:{{{namespace}}}".encode("utf-8", "surrogatepass")
+        self._name = ""
+        self._line = Line(self._place.connection, self._where)
+        self._log: Log | None = None
+        self._tell: Callable[[Event], None] = _untold
+        self._epoch = b""
+        self._position = 0
+        """Of the tail: the last record that it has read."""
+        self._asof = -inf
+        self._longest = (0, 0)
+        """What is born from this id on may be kept for so many milliseconds; longer than what came before."""
+        self._before = 0
+        self._leases: dict[bytes, tuple[bytes, float]] = {}
+
+    def running(self, log: Log, tell: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
+        """Be open while this is entered."""
+        return self._running(log, tell)
+
+    @asynccontextmanager
+    async def _running(self, log: Log, tell: Callable[[Event], None]) -> AsyncGenerator[None]:
+        self._log, self._tell, self._epoch, self._asof = log, tell, b"", -inf
+        self._name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(2)}"
+        self._line = Line(self._place.connection, self._where)
+        works = [asyncio.create_task(self._line.run(), name="tiercel redis")]
+        try:
+            await self._line.ask("PING")
+            works.append(asyncio.create_task(self._follow(), name="tiercel redis tail"))
+            works.append(asyncio.create_task(self._renew(), name="tiercel redis leases"))
+            await self._proved()
+            yield
+        finally:
+            self._log = None
+            for work in works:
+                work.cancel()
+            await asyncio.wait(works)
+            await self._place.aclose()
+
+    async def _proved(self) -> None:
+        """Wait until the log is followed."""
+        try:
+            async with asyncio.timeout(DELTA):
+                while not self.current():  # noqa: ASYNC110 - a matter of milliseconds
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            message = f"{self._where}: the log could not be followed within {DELTA} s"
+            raise StoreError(message) from None
+
+    # -- what is stored ----------------------------------------------------------------------------------------------
+
+    async def fetch(self, ask: Ask) -> Found:
+        """Find what is stored, or get leave to produce it."""
+        token = secrets.token_bytes(16) if ask.lease else b""
+        lasts = int(min(ask.lease, HELD) * 1_000) if ask.lease else 0
+        lease = self._lane(ask.key, ask.lane)
+        fields = [part for field in ask.fields.items() for part in field]
+        wanted = max(lasts, 1) if ask.lease else 0
+        given: Command = (self._epoch, ask.above, repr(ask.early), wanted, token, *fields)
+        answer = await self._ask(scripts.FETCH, [*self._shelf(ask.key), lease], *given)
+        found, unreadable = to_found(answer, token)
+        if found.lease is not None:
+            self._leases[lease] = (token, time.monotonic() + ask.lease)
+        if unreadable:
+            self._tell(Unreadable(where=self._where, reason="damaged", key=ask.key.hex()))
+        return found
+
+    async def put(self, key: bytes, lane: bytes, parcel: Parcel | None, lease: bytes | None) -> None:
+        """Store a parcel, and give the lease back."""
+        held, epoch = self._lane(key, lane), self._epoch
+        self._leases.pop(held, None)
+        row = (b"",) if parcel is None else to_row(parcel, await self._retention(parcel))
+        await self._ask(scripts.PUT, [*self._shelf(key), held], epoch, lease or b"", *row)
+
+    async def _retention(self, parcel: Parcel) -> float:
+        """How long it may be kept: no longer than the cuts that may hit it."""
+        wanted = int(parcel.retain_for * 1_000)
+        if wanted > self._longest[1]:
+            before = self._allowed(parcel.born)
+            answer = await self._ask(scripts.LENGTHEN, [self._control], self._epoch, wanted)
+            self._before, self._longest = before, (int(answer[2]), int(answer[1]))
+        return min(parcel.retain_for, self._allowed(parcel.born) / 1_000)
+
+    def _allowed(self, born: int) -> int:
+        since, longest = self._longest
+        return longest if born >= since else self._before
+
+    # -- what is cut -------------------------------------------------------------------------------------------------
+
+    async def append(self, tags: Sequence[str], *, soft: bool = False) -> int:
+        """Cut tags; no tags: everything of the namespace."""
+        return await self._cut(tags, b"", soft=soft)
+
+    async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
+        """Promise a cut of these tags, in so many seconds at the latest."""
+        given: Command = (self._epoch, int(seconds * 1_000_000), secrets.token_bytes(8), *map(_encoded, tags))
+        return bytes((await self._ask(scripts.HOLD, [self._control], *given))[1])
+
+    async def release(self, token: bytes, tags: Sequence[str]) -> int:
+        """Make the cut that was promised, whether or not it has been made before."""
+        return await self._cut(tags, token, soft=False)
+
+    async def applied(self, cut: int, within: float) -> tuple[str, ...]:
+        """Wait until each process has applied the cut, or has been silent for so long that it does not trust itself."""
+        deadline = time.monotonic() + within
+        while True:
+            answer = await self._ask(scripts.WITNESSES, [self._control], self._epoch)
+            late = [name.decode() for name, position, age in answer[1] if position < cut and age < DELTA * 1_000_000]
+            if not late:
+                return tuple(sorted(name.decode() for name, _, _ in answer[1]))
+            if time.monotonic() > deadline:
+                message = f"{self._where}: {', '.join(late)} did not apply cut {cut} within {within} s"
+                raise StoreError(message)
+            await asyncio.sleep(0.01)
+
+    def current(self) -> bool:
+        """Whether all is known that was cut until Δ ago."""
+        return self._log is not None and time.monotonic() - self._asof <= DELTA
+
+    async def _cut(self, tags: Sequence[str], promise: bytes, *, soft: bool) -> int:
+        epoch = self._epoch
+        given: Command = (epoch, int(soft), promise, *map(_encoded, tags))
+        cut = int((await self._ask(scripts.APPEND, [self._control], *given))[1])
+        if self._log is not None and self._epoch == epoch:  # else it has been reset, and nothing is left to be cut
+            self._log.apply([Cut(id=cut, tags=tuple(tags), soft=soft)], cut)
+        return cut
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, script: Script, keys: Sequence[bytes], *given: bytes | str | int) -> list[Any]:
+        """The answer of a script, which is one of the epoch that it was asked in."""
+        if self._log is None:
+            message = f"{self._where}: the store is not open"
+            raise StoreError(message)
+        epoch = self._epoch
+        answer = await self._line.ask("EVALSHA", script.digest, len(keys), *keys, *given)
+        if answer[0] != b"ok":
+            if self._epoch == epoch:  # nobody has greeted it since
+                self._line.drop()
+            message = f"{self._where}: the server has lost what it knew, or is another one"
+            raise StoreError(message)
+        return list(answer)
+
+    async def _greet(self, connection: Connection) -> None:
+        """Before anything is asked on a connection: find out whether the log is the one that is known here."""
+        await connection.on_connect()
+        for script in scripts.ALL:
+            await connection.send_command("SCRIPT", "LOAD", script.text)
+            await connection.read_response()
+        await connection.send_command("EVALSHA", scripts.GREET.digest, 1, self._control, secrets.token_hex(8))
+        epoch, head, longest, policy = await connection.read_response()
+        if self._log is None or epoch == self._epoch:
+            return
+        self._epoch, self._position, self._asof = epoch, int(head), -inf
+        self._before, self._longest = int(longest), (0, int(longest))
+        self._log.reset(int(head))
+        if policy.startswith(b"allkeys"):
+            why = "may evict invalidations before what they hit: set maxmemory-policy to volatile-ttl or noeviction"
+            self._tell(Failed(where=self._where, error=StoreError(f"its policy {policy.decode()} {why}")))
+
+    # -- the tail ----------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        failing = False
+        while True:
+            connection = self._place.connection()
+            try:
+                await connection.connect()
+                while await self._read_on(connection):
+                    failing = False
+            except (RedisError, OSError, TimeoutError) as error:
+                if not failing:  # once, until it works again
+                    why = str(error) or type(error).__name__
+                    self._tell(Failed(where=self._where, error=StoreError(f"the log cannot be followed: {why}")))
+                failing = True
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    await connection.disconnect(nowait=True)
+            await asyncio.sleep(AGAIN)
+
+    async def _read_on(self, connection: Connection) -> bool:
+        """Read what comes next; whether it was the log that is known here."""
+        sent, epoch = time.monotonic(), self._epoch
+        tend: Command = ("EVALSHA", scripts.TEND.digest, 1, self._control, epoch, self._name, self._position)
+        patience: Command = ("BLOCK", int(BLOCK * 1_000)) if self.current() else ()
+        read: Command = (
+            "XREAD",
+            *patience,
+            "COUNT",
+            AT_ONCE,
+            "STREAMS",
+            self._control + b":log",
+            f"{self._position}-0",
+        )
+        await connection.send_packed_command(connection.pack_commands([tend, read]), check_health=False)
+        async with asyncio.timeout(BLOCK + DELTA):
+            tended = await connection.read_response()
+            streams = await connection.read_response()
+        if tended[0] != b"ok" or self._log is None or self._epoch != epoch:
+            return False
+        records = [of_record(*record) for record in streams[0][1]] if streams else []
+        if records:
+            self._advance(self._log, records)
+        if len(records) < AT_ONCE:
+            self._asof = sent
+        return True
+
+    def _advance(self, log: Log, records: list[Cut]) -> None:
+        last = records[-1].id
+        if records[0].id > self._position + 1:  # the log was trimmed meanwhile
+            log.reset(last)
+        else:
+            log.apply(records, last)
+        self._position = last
+
+    async def _renew(self) -> None:
+        """Leases are short, so that one of a process that has died ends soon; of one that lives they are renewed."""
+        while True:
+            await asyncio.sleep(HELD / 4)
+            now = time.monotonic()
+            self._leases = {lane: held for lane, held in self._leases.items() if now < held[1]}
+            lasts = int(HELD * 1_000)
+            asked = [
+                self._line.ask("EVALSHA", scripts.RENEW.digest, 1, lane, token, lasts)
+                for lane, (token, _) in self._leases.items()
+            ]
+            await asyncio.gather(*asked, return_exceptions=True)  # one that ends early costs somebody a computation
+
+    def _shelf(self, key: bytes) -> tuple[bytes, bytes, bytes]:
+        shelf = self._control[:-1] + b":" + key.hex().encode() + b"}"
+        return self._control, shelf + b":r", shelf + b":b"
+
+    def _lane(self, key: bytes, lane: bytes) -> bytes:
+        return self._control[:-1] + b":" + key.hex().encode() + b"}:l:" + lane.hex().encode()
+
+
+def _encoded(tag: str) -> bytes:
+    return tag.encode("utf-8", "surrogatepass")
+
+
+def _untold(_: Event) -> None: ...

@@ -1,0 +1,116 @@
+"""From a URL to connections: redis, rediss, unix, and Sentinel."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from tiercel.errors import ConfigurationError
+
+try:
+    from redis.asyncio import ConnectionPool
+    from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+    from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
+except ImportError as error:  # pragma: no cover - tried by hand, in an environment without the extra
+    _MESSAGE = "redis:// needs the package redis. Install the extra: pip install 'tiercel[redis]'."
+    raise ConfigurationError(_MESSAGE) from error
+
+__all__ = ["Command", "Connection", "Place", "RedisError", "place", "shown"]
+
+CONNECT: Final = 1.0
+"""Seconds that a connection may take to come about."""
+_pool: Any = ConnectionPool
+_sentinel: Any = Sentinel
+_sentinel_pool: Any = SentinelConnectionPool
+
+SENTINEL: Final = "redis+sentinel"
+_SENTINEL_PORT: Final = 26379
+
+Command = tuple[bytes | str | int, ...]
+
+
+class Connection(Protocol):
+    """What is used of a connection of redis-py."""
+
+    async def connect(self) -> None: ...
+
+    async def on_connect(self) -> None: ...
+
+    async def disconnect(self, *, nowait: bool) -> None: ...
+
+    async def send_command(self, *command: bytes | str | int) -> None: ...
+
+    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
+
+    async def send_packed_command(self, command: list[bytes], *, check_health: bool) -> None: ...
+
+    async def read_response(self) -> Any: ...  # noqa: ANN401 - whatever the server says
+
+
+Greet = Callable[[Connection], Awaitable[None]]
+
+
+class Place(NamedTuple):
+    """A way to a server."""
+
+    connection: Callable[[], Connection]
+    """Makes a connection, which is still to be opened."""
+    watchers: Sequence[Any] = ()
+    """Clients that were asked where it is."""
+
+    async def aclose(self) -> None:
+        """Ask nobody any more."""
+        for watcher in self.watchers:
+            await watcher.aclose()
+
+
+def place(url: str, greet: Greet) -> Place:
+    """What makes connections; each is greeted before anything is asked on it.
+
+    Raises:
+        ConfigurationError: The URL cannot be read.
+    """
+    parts = urlsplit(url)
+    how: dict[str, Any] = {
+        "redis_connect_func": greet,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": CONNECT,
+        "socket_timeout": None,
+        "protocol": 2,
+    }
+    try:
+        return _watched(parts, how) if parts.scheme == SENTINEL else Place(_pool.from_url(url, **how).make_connection)
+    except (ValueError, TypeError, AttributeError) as error:
+        message = f"{shown(url)} cannot be read: {error}. Write redis://host:6379/0, rediss://, unix:///path or "
+        raise ConfigurationError(message + f"{SENTINEL}://host:26379,other:26379/service.") from error
+
+
+def shown(url: str) -> str:
+    """The URL without what is secret in it."""
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{'***' if at else ''}{at}{host}{parts.path}"
+
+
+def _watched(parts: SplitResult, how: dict[str, Any]) -> Place:
+    """Connections to whichever server Sentinel says is the primary; the password is the server's."""
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service:
+        message = "the name of the service is missing"
+        raise ValueError(message)
+    account, _, hosts = parts.netloc.rpartition("@")
+    name, _, password = account.partition(":")
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    asked = {"socket_connect_timeout": CONNECT, "socket_timeout": CONNECT, "retry": Retry(NoBackoff(), 0)}
+    if options.get("sentinel_password"):
+        asked["password"] = options.pop("sentinel_password")
+    sentinel = _sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=asked)
+    given = {"username": unquote(name) or None, "password": unquote(password) or None, "db": int(database or 0)}
+    pool = _sentinel_pool(service, sentinel, check_connection=False, **given, **options, **how)
+    return Place(pool.make_connection, sentinel.sentinels)
+
+
+def _address(host: str) -> tuple[str, int]:
+    name, _, port = host.rpartition(":")
+    return (name.strip("[]"), int(port)) if name else (host, _SENTINEL_PORT)

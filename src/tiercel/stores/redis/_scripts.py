@@ -1,0 +1,31 @@
+"""The scripts that run in the server, each with what all of them share in front."""
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final, NamedTuple
+
+
+class Script(NamedTuple):
+    """A script, and the name by which the server knows it."""
+
+    text: bytes
+    digest: bytes
+
+
+def _script(name: str) -> Script:
+    folder = files("tiercel.stores.redis") / "lua"
+    text = b"\n".join([(folder / f"{part}.lua").read_bytes() for part in ("common", name)])
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+GREET: Final = _script("greet")
+FETCH: Final = _script("fetch")
+PUT: Final = _script("put")
+APPEND: Final = _script("append")
+HOLD: Final = _script("hold")
+TEND: Final = _script("tend")
+WITNESSES: Final = _script("witnesses")
+RENEW: Final = _script("renew")
+LENGTHEN: Final = _script("lengthen")
+
+ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, TEND, WITNESSES, RENEW, LENGTHEN)

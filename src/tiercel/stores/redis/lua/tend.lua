@@ -1,0 +1,13 @@
+-- Keep the promises that are due, and note how far a process has come.
+-- KEYS: control. ARGV: epoch, name of the process, its position.
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
+  return {'epoch'}
+end
+local now = clock()
+for _, promise in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1] .. ':holds', '-inf', text(now), 'LIMIT', 0, 100)) do
+  redis.call('ZREM', KEYS[1] .. ':holds', promise)
+  cut(KEYS[1], cmsgpack.unpack(promise)[2], '0')
+end
+redis.call('HSET', KEYS[1] .. ':processes', ARGV[2], ARGV[3] .. ' ' .. text(now))
+redis.call('PEXPIRE', KEYS[1] .. ':processes', DAY)
+return {'ok'}

@@ -1,0 +1,108 @@
+"""Real Redis servers on free loopback ports, ended by their process id."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+class Server:
+    """One server, which a test may stop, kill and start again on the same port."""
+
+    def __init__(self, place: Path, *more: str, port: int = 0, sentinel: bool = False) -> None:
+        self.port = port or free_port()
+        self.place = place
+        self._more = more
+        self._sentinel = sentinel
+        self._process: subprocess.Popen[bytes] | None = None
+        place.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *more: str) -> "Server":
+        program = shutil.which("redis-server")
+        assert program is not None, "`make test` installs it: scripts/need redis-server"
+        given = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place), "--save", "", *self._more]
+        command = [program, str(self.place / "sentinel.conf"), "--sentinel"] if self._sentinel else [program, *given]
+        self._process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10.0
+        while True:
+            try:
+                if self.ask("PING") == b"+PONG":
+                    return self
+            except OSError:
+                assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.02)
+
+    def ask(self, *command: str) -> bytes:
+        """The first line of an answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(_packed(command))
+            return connection.makefile("rb").readline().strip()
+
+    def read(self, *command: str) -> str:
+        """A bulk answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(_packed(command))
+            answer = connection.makefile("rb")
+            return answer.read(int(answer.readline()[1:])).decode()
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self._ended()
+
+    def end(self) -> None:
+        if self._process is not None:
+            self.thaw()
+            self._signal(signal.SIGTERM)
+            self._ended()
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, number)
+
+    def _ended(self) -> None:
+        assert self._process is not None
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def _packed(command: Sequence[str]) -> bytes:
+    parts = [f"${len(part.encode())}\r\n{part}\r\n" for part in command]
+    return f"*{len(parts)}\r\n{''.join(parts)}".encode()
+
+
+@contextmanager
+def servers(made: Sequence[Server]) -> Generator[None]:
+    """Start them in order; end all that run, whatever happens."""
+    try:
+        for server in made:
+            server.start()
+        yield
+    finally:
+        for server in reversed(made):
+            server.end()

@@ -1,0 +1,435 @@
+"""A real Redis, and what becomes of it: frozen, killed, started again, emptied, full, guarded, failed over."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from redis_server import Server, free_port, servers
+
+from tiercel._core.events import Event, Failed, Unreadable
+from tiercel.errors import ConfigurationError, StoreError
+from tiercel.spi import Ask, Found
+from tiercel.stores.redis import AT_ONCE, DELTA, HELD, RedisStore
+from tiercel.stores.redis._line import LIMIT, SILENCE
+from tiercel.testing import RecordingLog
+from tiercel.testing._contract import parcel
+
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(60)]
+
+KEY = b"key"
+_numbers = count()
+
+
+class Process:
+    """One process's view of a store."""
+
+    def __init__(self, url: str, namespace: str = "") -> None:
+        self.store = RedisStore(url, namespace=namespace or f"{next(_numbers)}")
+        self.log = RecordingLog()
+        self.events: list[Event] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        async with self.store.running(self.log, self.events.append):
+            yield
+
+    async def put(self, blob: bytes = b"blob", **more: object) -> None:
+        await self.store.put(KEY, b"", parcel(blob, **{"born": self.log.position, **more}), None)
+
+    async def blobs(self) -> list[bytes]:
+        return [kept.parcel.blob for kept in (await self.found()).kept]
+
+    async def found(self, lease: float = 0.0) -> Found:
+        return await self.store.fetch(Ask(key=KEY, fields={}, lease=lease))
+
+    @property
+    def errors(self) -> list[str]:
+        return [str(event.error) for event in self.events if isinstance(event, Failed)]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
+    made = Server(Path(tmp_path_factory.mktemp("redis")))
+    with servers([made]):
+        yield made
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[Server]:
+    """One that the test may do with as it likes."""
+    made = Server(tmp_path)
+    with servers([made]):
+        yield made
+
+
+async def until(true: Callable[[], bool], within: float = 10.0) -> None:
+    async with asyncio.timeout(within):
+        while not true():  # noqa: ASYNC110 - it happens elsewhere
+            await asyncio.sleep(0.005)
+
+
+T = TypeVar("T")
+
+
+async def answer(ask: Callable[[], Awaitable[T]], within: float = 10.0) -> T:
+    """What is said, as soon as anything is."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return await ask()
+        except StoreError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+
+async def answered(process: Process, within: float = 10.0) -> list[bytes]:
+    return await answer(process.blobs, within)
+
+
+# -- what a server does well -----------------------------------------------------------------------------------------
+
+
+async def test_a_cut_elsewhere_is_known_within_milliseconds_and_without_being_asked_for(shared: Server) -> None:
+    one, other = Process(shared.url, "seen"), Process(shared.url, "seen")
+    async with one.running(), other.running():
+        took: list[float] = []
+        for number in range(30):
+            cut = await one.store.append([f"{number}"])
+            began = time.monotonic()
+            await until(lambda cut=cut: other.log.position >= cut)  # type: ignore[misc]
+            took.append(time.monotonic() - began)
+        assert sorted(took)[15] < BLOCK_FREE
+        assert other.log.resets == 1
+        assert other.store.current()
+
+
+BLOCK_FREE = 0.1
+"""Seconds: far less than the tail waits for a record that does not come."""
+
+
+async def test_what_is_asked_in_one_turn_travels_together(shared: Server) -> None:
+    one = Process(shared.url)
+    async with one.running():
+        before = int(_info(shared, "total_reads_processed"))
+        await asyncio.gather(*[one.found() for _ in range(100)])
+        assert int(_info(shared, "total_reads_processed")) - before < 30
+
+
+async def test_clearing_is_one_record_however_much_there_is(shared: Server) -> None:
+    one, other = Process(shared.url, "cleared"), Process(shared.url, "beside")
+    async with one.running(), other.running():
+        await one.put()
+        await other.put()
+        cut = await one.store.append([])
+        assert (await one.blobs(), await other.blobs()) == ([], [b"blob"])
+        assert one.log.cuts[-1].id == cut == 1
+
+
+async def test_what_is_stored_leaves_the_server_with_its_lifetime(shared: Server) -> None:
+    one = Process(shared.url, "brief")
+    async with one.running():
+        await one.put(retain_for=0.2, fresh_for=0.1)
+        key = f"tiercel:{{brief:{KEY.hex()}}}"
+        assert shared.ask("EXISTS", f"{key}:r", f"{key}:b") == b":2"
+        await until(lambda: shared.ask("EXISTS", f"{key}:r", f"{key}:b") == b":0")
+
+
+async def test_what_is_kept_for_long_is_kept_no_longer_than_cuts_are(shared: Server) -> None:
+    one = Process(shared.url, "long")
+    week = 7 * 86400.0
+    async with one.running():
+        await one.store.append(["early"])
+        await one.put(retain_for=week, fresh_for=week, tags=("late",))
+        await one.store.append(["late"])
+        lives = [int(shared.ask("PTTL", f"tiercel:{{long}}:t:{tag}")[1:]) / 1000 for tag in ("early", "late")]
+        assert lives[0] < week
+        assert lives[1] > week
+        assert await one.blobs() == []
+
+
+async def test_a_lease_lasts_while_its_holder_lives_and_a_second_longer(shared: Server) -> None:
+    one, other = Process(shared.url, "lease"), Process(shared.url, "lease")
+    async with other.running():
+        async with one.running():
+            assert (await one.found(lease=30.0)).lease is not None
+            await asyncio.sleep(2.0 * HELD)
+            assert (await other.found(lease=30.0)).lease is None
+        began = time.monotonic()  # as it would be, had it been killed: nothing is given back
+        while (await other.found(lease=30.0)).lease is None:  # noqa: ASYNC110 - it ends elsewhere
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - began < HELD + 0.5
+
+
+async def test_a_process_that_says_how_far_it_has_come_is_waited_for(shared: Server) -> None:
+    one, other = Process(shared.url, "witness"), Process(shared.url, "witness")
+    async with one.running(), other.running():
+        cut = await one.store.append(["a"])
+        assert len(await one.store.applied(cut, 5.0)) == 2
+        assert other.log.position >= cut
+        with pytest.raises(StoreError, match="did not apply cut 2 within"):
+            await one.store.applied(cut + 1, 0.1)
+
+
+async def test_many_tags_and_records_at_once_arrive_in_order(shared: Server) -> None:
+    one, other = Process(shared.url, "many"), Process(shared.url, "many")
+    async with one.running(), other.running():
+        await asyncio.gather(*[one.store.append([f"{number}", "ü\0:5"]) for number in range(3 * AT_ONCE)])
+        await until(lambda: other.log.position >= 3 * AT_ONCE)
+        assert [cut.id for cut in other.log.cuts] == list(range(1, 3 * AT_ONCE + 1))
+        assert all(cut.tags[1] == "ü\0:5" for cut in other.log.cuts)
+
+
+# -- garbage ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_row_that_cannot_be_read_is_not_found_and_can_be_replaced(shared: Server) -> None:
+    one = Process(shared.url, "garbage")
+    async with one.running():
+        await one.put()
+        key = f"tiercel:{{garbage:{KEY.hex()}}}:r"
+        for field, value in (("x", "\xff"), ("y", "")):
+            shared.ask("HSET", key, field, value)
+        assert await one.blobs() == [b"blob"]
+        assert [event.reason for event in one.events if isinstance(event, Unreadable)] == ["damaged"]
+        assert shared.ask("HLEN", key) == b":1"
+
+
+async def test_a_key_of_another_type_is_an_error_and_not_an_answer(shared: Server) -> None:
+    one = Process(shared.url, "foreign")
+    async with one.running():
+        shared.ask("SET", f"tiercel:{{foreign:{KEY.hex()}}}:r", "something else")
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            await one.blobs()
+        await one.store.append(["a"])
+
+
+# -- trouble ---------------------------------------------------------------------------------------------------------
+
+
+async def test_nobody_answers_and_nothing_is_waited_for() -> None:
+    one = Process(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(StoreError, match=r"redis://127.0.0.1:\d+/0: .*Connect"):
+        async with one.running():
+            pytest.fail("it is not open")
+
+
+async def test_a_frozen_server_fences_memory_and_is_followed_again_when_it_is_back(server: Server) -> None:
+    one, other = Process(server.url, "frozen"), Process(server.url, "frozen")
+    async with one.running(), other.running():
+        server.freeze()
+        try:
+            await asyncio.sleep(0.4)
+            assert one.store.current()
+            await until(lambda: not one.store.current(), within=DELTA + 0.5)
+            with pytest.raises(StoreError, match=f"nothing was heard for {SILENCE} s"):
+                await one.blobs()
+        finally:
+            server.thaw()
+        await until(one.store.current)
+        assert await answered(one) == []
+        cut = await other.store.append(["a"])
+        await until(lambda: one.log.position >= cut)
+        assert one.log.resets == 1
+
+
+async def test_connections_that_are_killed_lose_nothing(shared: Server) -> None:
+    one, other = Process(shared.url, "killed"), Process(shared.url, "killed")
+    async with one.running(), other.running():
+        for number in range(5):
+            await one.store.append([f"{number}"])
+            shared.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await answered(one)
+        await until(lambda: len(other.log.cuts) == 5)
+        assert [cut.id for cut in other.log.cuts] == [1, 2, 3, 4, 5]
+        assert one.log.resets == other.log.resets == 1
+
+
+async def test_after_a_restart_nothing_is_taken_for_what_it_was_before(server: Server) -> None:
+    """It came back empty; or with what it had written down, of which the end may be missing."""
+    one = Process(server.url, "again")
+    async with one.running():
+        await one.put()
+        assert await one.blobs() == [b"blob"]
+        for _ in range(2):
+            server.ask("SAVE")
+            server.kill()
+            server.start("--dbfilename", "dump.rdb")
+            assert await answered(one) == []
+            await one.put()
+            assert await answered(one) == [b"blob"]
+        await until(lambda: one.log.resets == 3)
+        await until(one.store.current)
+
+
+async def test_a_server_that_is_emptied_begins_anew(shared: Server) -> None:
+    one, other = Process(shared.url, "emptied"), Process(shared.url, "emptied")
+    async with one.running(), other.running():
+        for number in range(3):
+            await one.store.append([f"{number}"])
+        await one.put()
+        shared.ask("FLUSHALL")
+        await until(lambda: one.log.resets == other.log.resets == 2)
+        assert await answered(one) == []
+        assert await answered(other) == []
+        cut = await one.store.append(["a"])
+        await until(lambda: other.log.position >= cut)
+        assert cut == 1
+
+
+async def test_of_a_log_that_was_trimmed_what_is_left_is_not_taken_for_all(shared: Server) -> None:
+    one, other = Process(shared.url, "trimmed"), Process(shared.url, "trimmed")
+    async with one.running(), other.running():
+        other.store._position = 0  # as if it had been away
+        for number in range(5):
+            await one.store.append([f"{number}"])
+        await until(lambda: other.log.position == 5)
+    async with one.running():
+        shared.ask("XTRIM", "tiercel:{trimmed}:log", "MAXLEN", "2")
+        one.store._position = 0
+        resets = one.log.resets
+        await until(lambda: one.log.resets == resets + 1)
+        assert one.log.position == 5
+
+
+async def test_a_full_server_refuses_what_is_new_and_still_gives_out_what_is_there(server: Server) -> None:
+    one = Process(server.url, "full")
+    async with one.running():
+        await one.put()
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreError, match="maxmemory"):
+            await one.put(b"more")
+        with pytest.raises(StoreError, match="maxmemory"):
+            await one.store.append(["a"])
+        assert await one.blobs() == [b"blob"]
+
+
+async def test_a_server_that_may_evict_cuts_is_warned_of(server: Server) -> None:
+    server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    one = Process(server.url)
+    async with one.running():
+        assert any("its policy allkeys-lru may evict invalidations" in error for error in one.errors)
+
+
+async def test_scripts_that_are_gone_are_loaded_again(shared: Server) -> None:
+    one = Process(shared.url, "scripts")
+    async with one.running():
+        await one.put()
+        shared.ask("SCRIPT", "FLUSH")
+        assert await answered(one) == [b"blob"]
+        await until(one.store.current)
+
+
+async def test_a_replica_is_not_written_to(server: Server, tmp_path: Path) -> None:
+    replica = Server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port))
+    with servers([replica]):
+        one = Process(replica.url)
+        with pytest.raises(StoreError, match="read only replica"):
+            async with one.running():
+                pytest.fail("it is not open")
+
+
+async def test_more_questions_than_can_wait_are_refused(server: Server) -> None:
+    one = Process(server.url)
+    async with one.running():
+        server.freeze()
+        try:
+            asked = [asyncio.create_task(one.found()) for _ in range(LIMIT + 5)]
+            await until(lambda: sum(task.done() for task in asked) >= 5)
+            errors = [task.exception() for task in asked if task.done()]
+            assert all("questions wait for an answer already" in str(error) for error in errors)
+        finally:
+            server.thaw()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert await answered(one) == []
+
+
+# -- ways to a server ------------------------------------------------------------------------------------------------
+
+
+async def test_a_user_of_its_own_needs_its_keys_only_and_a_wrong_password_is_not_shown(server: Server) -> None:
+    server.ask("ACL", "SETUSER", "shop", "on", ">opensesame", "~tiercel:*", "+@all", "-@admin")
+    good = Process(f"redis://shop:opensesame@127.0.0.1:{server.port}/0")
+    async with good.running():
+        await good.put(tags=("a",))
+        assert await good.blobs() == [b"blob"]
+        await good.store.append(["a"])
+    bad = Process(f"redis://shop:letmein@127.0.0.1:{server.port}/0")
+    with pytest.raises(StoreError, match=r"redis://\*\*\*@127.0.0.1:\d+/0: invalid username-password") as refused:
+        async with bad.running():
+            pytest.fail("it is not open")
+    assert "letmein" not in str(refused.value)
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    server = Server(tmp_path, "--unixsocket", str(tmp_path / "socket"))
+    with servers([server]):
+        one = Process(f"unix://{tmp_path}/socket?db=3")
+        async with one.running():
+            await one.put()
+            assert await one.blobs() == [b"blob"]
+
+
+async def test_tls(tmp_path: Path) -> None:
+    made = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    files = ["-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/certificate", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*made, *files], check=True, capture_output=True)  # noqa: ASYNC221 - a moment
+    tls = free_port()
+    given = ["--tls-port", str(tls), "--tls-cert-file", f"{tmp_path}/certificate", "--tls-key-file", f"{tmp_path}/key"]
+    server = Server(tmp_path, *given, "--tls-ca-cert-file", f"{tmp_path}/certificate", "--tls-auth-clients", "no")
+    with servers([server]):
+        one = Process(f"rediss://127.0.0.1:{tls}/0?ssl_ca_certs={tmp_path}/certificate")
+        async with one.running():
+            await one.put()
+            assert await one.blobs() == [b"blob"]
+        stranger = Process(f"rediss://127.0.0.1:{tls}/0")
+        with pytest.raises(StoreError, match="certificate verify failed"):
+            async with stranger.running():
+                pytest.fail("it is not open")
+
+
+def test_a_url_that_cannot_be_read_is_an_error_without_its_password() -> None:
+    with pytest.raises(ConfigurationError, match=r"redis://\*\*\*@host:port cannot be read") as refused:
+        RedisStore("redis://:secret@host:port")
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_failover_is_a_new_log(tmp_path: Path) -> None:
+    """Whatever the replica had not yet heard of."""
+    primary, watcher = Server(tmp_path / "primary"), Server(tmp_path / "sentinel", sentinel=True)
+    replica = Server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(primary.port))
+    lines = [
+        f"port {watcher.port}", "bind 127.0.0.1", f"dir {watcher.place}",
+        f"sentinel monitor shop 127.0.0.1 {primary.port} 1", "sentinel down-after-milliseconds shop 500",
+        "sentinel failover-timeout shop 5000",
+    ]  # fmt: skip
+    (watcher.place / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    with servers([primary, replica, watcher]):
+        one = Process(f"redis+sentinel://127.0.0.1:{watcher.port}/shop", "failover")
+        other = Process(f"redis+sentinel://127.0.0.1:{watcher.port}/shop/0", "failover")
+        await until(lambda: b"slaves=1" in _sentinel(watcher), within=20)
+        async with one.running(), other.running():
+            await one.put(tags=("a",))
+            assert await other.blobs() == [b"blob"]
+            await until(lambda: replica.ask("EXISTS", f"tiercel:{{failover:{KEY.hex()}}}:b") == b":1")
+            replica.freeze()
+            await one.store.append(["a"])
+            primary.kill()
+            replica.thaw()
+            assert await answered(other, within=30) == []
+            await answer(lambda: one.store.append(["b"]))
+            await until(lambda: one.store.current() and other.store.current())
+            assert one.log.resets == other.log.resets == 2
+
+
+def _info(server: Server, name: str) -> str:
+    return server.read("INFO", "stats").partition(f"{name}:")[2].partition("\r\n")[0]
+
+
+def _sentinel(server: Server) -> bytes:
+    return server.read("INFO", "sentinel").encode()
