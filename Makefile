@@ -73,6 +73,7 @@ layers: $(VENV)/.dev
 	@$(PYTHON_BIN)/lint-imports --no-logo
 
 unit: $(VENV)/.dev
+	@command -v redis-server >/dev/null && command -v openssl >/dev/null || scripts/need redis-server openssl
 	@$(PYTHON_BIN)/coverage run -m pytest --quiet
 	@$(PYTHON_BIN)/coverage report
 

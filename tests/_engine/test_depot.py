@@ -266,6 +266,21 @@ async def test_a_frozen_store_costs_one_deadline_and_then_nothing() -> None:
         assert took[FAILURES:] == [0.0] * (10 - FAILURES)
 
 
+async def test_trouble_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    async with host(count=1) as shops:
+        shops.server.refuses = True
+        for number in range(5):
+            await shops.shops[0].get(f"/{number}")
+            await asyncio.sleep(1)
+        shops.server.refuses = False
+        await asyncio.sleep(1)
+        await shops.shops[0].get("/5")
+    said = [record.getMessage() for record in caplog.records if record.name == "tiercel"]
+    assert len(said) == 2
+    assert said[0].startswith("The shared store does not do what it is asked to: the simulated server refuses.")
+    assert said[1] == "The shared store does again what it is asked to."
+
+
 async def test_a_store_that_is_back_is_used_again_within_a_second() -> None:
     async with host(count=2) as shops:
         one, other = shops.shops

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from tiercel import Cache, ConfigurationError, Policy
 from tiercel._engine.observed import Watch
 from tiercel.fastapi import CacheDep
+from tiercel.testing import SimulatedServer, SimulatedStore
 
 Next = Callable[[Request], Awaitable[Response]]
 
@@ -340,6 +341,14 @@ async def test_a_mistake_stops_the_application_at_its_start() -> None:
     failed, message = await lived(app)
     assert failed == "lifespan.startup.failed"
     assert "'x:{y}'" in message
+
+
+async def test_an_application_starts_without_a_store_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None:
+    server, app = SimulatedServer(), FastAPI()
+    server.refuses = True
+    Cache(SimulatedStore(server)).install(app)
+    assert await lived(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert "The application starts without its shared store" in caplog.text
 
 
 async def test_without_a_lifespan_a_mistake_shows_at_the_first_request() -> None:

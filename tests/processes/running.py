@@ -90,8 +90,8 @@ async def ended(process: Process) -> None:
 
 
 @asynccontextmanager
-async def service(cache: str, place: Path, *, workers: int, patience: float = 0.5) -> AsyncGenerator[Service]:
-    """Workers of a service with this cache."""
+async def service(cache: str, place: Path, *, workers: int, patience: float = 0.05) -> AsyncGenerator[Service]:
+    """Workers of a service with this cache, which waits so many seconds for its store."""
     port = free_port()
     command = [
         "uvicorn",

@@ -7,6 +7,7 @@ append: an invalidation, acknowledged when all who share the store are bound by 
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,10 +22,13 @@ from tiercel._engine.background import GRACE, Background
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.breaker import LONGEST, Breaker
 from tiercel._engine.fence import Fence
+from tiercel._engine.patience import patience
 from tiercel._engine.stamps import Stamps
 from tiercel._engine.tiers import Tiers, key_tag
 from tiercel.errors import NotAcknowledged, StoreError, TiercelError
 from tiercel.spi import Ask, Clock, Found, Holds, Parcel, Store, Witnesses
+
+_log = logging.getLogger("tiercel")
 
 LEASE: Final = 60.0
 """Seconds that a lease lasts where a fill has no time limit."""
@@ -97,6 +101,8 @@ class Depot:
         """Invalidations of which the store has not been told."""
         self._unreturned: deque[tuple[bytes, bytes, bytes]] = deque()
         """Leases that could not be given back."""
+        self._failing = False
+        """Whether the log has been told of trouble that is not over."""
         self._making_good: asyncio.Task[None] | None = None
         self._session: _Session | None = None
         self._opening = threading.Lock()
@@ -290,7 +296,7 @@ class Depot:
             message = "the store is left alone for a moment: it has failed several times in a row"
             raise StoreError(message)
         try:
-            async with asyncio.timeout(self._deadline):
+            async with patience(self._deadline):
                 await self.open()
                 await self._catch_up()
                 done = await work()
@@ -299,11 +305,19 @@ class Depot:
             why = str(error) or f"no answer within {self._deadline} s"
             failure = error if isinstance(error, StoreError) else StoreError(why)
             self._tell(Failed(where="store", error=failure))
+            if not self._failing:
+                self._failing = True
+                _log.warning(
+                    "The shared store does not do what it is asked to: %s. Requests go on without it.", failure
+                )
             raise failure from error
         except BaseException:
             self._breaker.left()
             raise
         self._breaker.succeeded()
+        if self._failing:
+            self._failing = False
+            _log.warning("The shared store does again what it is asked to.")
         return done
 
     async def _claimed(

@@ -17,7 +17,7 @@ from tiercel._engine.guard import IDENTIFIED
 from tiercel._engine.observed import Watch, plain
 from tiercel.asgi import ASKED, WATCH, Gate
 from tiercel.cache import Cache
-from tiercel.errors import ConfigurationError
+from tiercel.errors import ConfigurationError, StoreError
 from tiercel.fastapi._around import around
 from tiercel.fastapi._framework import check, cookie_lookup
 from tiercel.fastapi._inject import CACHE
@@ -105,7 +105,10 @@ def _close_with(app: FastAPI, cache: Cache, table: RouteTable, states: set[str])
     @asynccontextmanager
     async def lifespan(started: FastAPI) -> AsyncGenerator[Mapping[str, Any] | None]:
         table.version()
-        await cache.open()
+        try:
+            await cache.open()
+        except StoreError as error:
+            cache.engine.misled("The application starts without its shared store", error)
         try:
             async with inner(started) as state:
                 states.update(state or ())

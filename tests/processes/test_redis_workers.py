@@ -1,0 +1,89 @@
+"""Real workers of two services on one Redis: one call for all, and P, whatever becomes of the server."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from history import History
+from redis_server import Server, servers
+from running import Service, service, until
+
+from tiercel.stores.redis import DELTA, HELD
+
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(180)]
+
+
+BUSY = 0.5
+"""Seconds to wait for the store where a thousand clients of our own keep the machine busy."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[Server]:
+    made = Server(tmp_path / "redis")
+    with servers([made]):
+        yield made
+
+
+@asynccontextmanager
+async def two(server: Server, place: Path, *, patience: float = 0.05) -> AsyncGenerator[tuple[Service, Service]]:
+    """Two services with two workers each: as on two hosts."""
+    async with (
+        service(server.url, place, workers=2, patience=patience) as one,
+        service(server.url, place, workers=2, patience=patience) as other,
+    ):
+        yield one, other
+
+
+async def test_a_thousand_at_once_want_a_cold_key_and_one_worker_computes_it(server: Server, tmp_path: Path) -> None:
+    async with two(server, tmp_path, patience=BUSY) as shops:
+        answers = await asyncio.gather(*[shop.ask("/slow/cold") for shop in shops for _ in range(500)])
+        assert {answer.status for answer in answers} == {200}
+        assert len(shops[0].calls("cold")) == 1
+
+
+async def test_who_is_killed_while_computing_costs_the_waiters_a_second_at_most(server: Server, tmp_path: Path) -> None:
+    async with two(server, tmp_path) as shops:
+        asked = [asyncio.create_task(shop.ask("/slow/cold")) for shop in shops for _ in range(100)]
+        await until(lambda: bool(shops[0].calls("cold")))
+        os.kill(shops[0].calls("cold")[0], signal.SIGKILL)
+        killed = time.monotonic()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        waited = time.monotonic() - killed
+        answered = [answer for answer in answers if not isinstance(answer, BaseException)]
+        assert answered, "some wait in workers that live"
+        assert {answer.status for answer in answered} == {200}
+        assert len(shops[0].calls("cold")) == 2
+        assert waited < HELD + 1.0 + 1.0, "a second until somebody else computes it, which takes a second"
+
+
+async def test_no_service_gives_out_what_another_has_invalidated_whatever_becomes_of_the_server(
+    server: Server, tmp_path: Path
+) -> None:
+    async with two(server, tmp_path) as shops:
+        history = History(shops, delta=DELTA + 0.1)
+        playing = asyncio.create_task(history.played(16.0))
+        await asyncio.sleep(1.5)
+        for _ in range(3):
+            server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(0.5)
+        server.freeze()
+        await asyncio.sleep(3.0)
+        server.thaw()
+        await asyncio.sleep(2.0)
+        os.kill(min(await shops[0].workers(1)), signal.SIGKILL)
+        await asyncio.sleep(2.0)
+        server.kill()
+        await asyncio.sleep(1.0)
+        server.start()
+        await asyncio.sleep(2.0)
+        server.ask("FLUSHALL")
+        await playing
+        assert history.violations == []
+        assert history.reads > 500
+        assert history.hits > 100
+        assert history.refused > 0
