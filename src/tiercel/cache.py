@@ -31,8 +31,8 @@ class Cache:
 
     Args:
         url: Where they live. `memory://`: in this process. `local:///path`: in a directory that all processes of the
-            host share, which survives restarts of the service. `redis://`, `rediss://`, `unix://` or
-            `redis+sentinel://host:port/service`: in Redis or Valkey, which all hosts share. Or a `Store` of your own.
+            host share, which survives restarts of the service. `redis://`, `rediss://`, `unix://`,
+            `redis+sentinel://host:port/service` or `redis+cluster://host:port`: in Redis or Valkey, which all hosts share. Or a `Store` of your own.
         memory: Bound of the memory tier in bytes, or as text: `"256MB"`, `"1GiB"`.
         namespace: Keeps the keys of one service apart from another's.
         clock: Where time comes from; the machine's, unless a test brings its own.

@@ -7,15 +7,21 @@ import socket
 import subprocess
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+BUS = 10_000
+"""The servers of a cluster talk to each other on a port that is so much higher."""
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port: int = found.getsockname()[1]
+        with socket.socket() as beside, suppress(OSError, OverflowError):
+            beside.bind(("127.0.0.1", port + BUS))
+            return port
 
 
 class Server:
@@ -60,6 +66,15 @@ class Server:
             connection.sendall(_packed(command))
             answer = connection.makefile("rb")
             return answer.read(int(answer.readline()[1:])).decode()
+
+    def lines(self, *command: str) -> list[str]:
+        """An array of bulk answers."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(_packed(command))
+            answer = connection.makefile("rb")
+            return [
+                answer.read(int(answer.readline()[1:]) + 2)[:-2].decode() for _ in range(int(answer.readline()[1:]))
+            ]
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

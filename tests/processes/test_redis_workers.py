@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from history import History
+from redis_cluster import cluster_of, holder, make, moved, url_of
 from redis_server import Server, servers
 from running import Service, service, until
 
@@ -59,6 +60,35 @@ async def test_who_is_killed_while_computing_costs_the_waiters_a_second_at_most(
         assert {answer.status for answer in answered} == {200}
         assert len(shops[0].calls("cold")) == 2
         assert waited < HELD + 1.0 + 1.0, "a second until somebody else computes it, which takes a second"
+
+
+async def test_no_service_gives_out_what_another_has_invalidated_while_slots_move(tmp_path: Path) -> None:
+    primaries = [make(tmp_path / f"{number}") for number in range(3)]
+    with servers(primaries):
+        await asyncio.to_thread(cluster_of, primaries, [])
+        url = url_of(primaries)
+        async with service(url, tmp_path, workers=2) as one, service(url, tmp_path, workers=2) as other:
+            history = History([one, other], delta=DELTA + 0.1)
+            playing = asyncio.create_task(history.played(12.0))
+            await asyncio.sleep(2.5)
+            for name in ("tiercel:{tiercel}", await _name_of_a_key(primaries), "tiercel:{tiercel}"):
+                source = holder(primaries, name)
+                target = primaries[(primaries.index(source) + 1) % 3]
+                await asyncio.to_thread(moved, source, target, name)
+                await asyncio.sleep(2.5)
+            await playing
+            assert history.violations == []
+            assert history.reads > 500
+            assert history.hits > 100
+
+
+async def _name_of_a_key(primaries: list[Server]) -> str:
+    found: list[str] = []
+    while not found:
+        await asyncio.sleep(0.05)
+        there = [name for server in primaries for name in server.lines("KEYS", "tiercel:{tiercel:*")]
+        found = [name for name in there if ":l:" not in name]
+    return found[0]
 
 
 async def test_no_service_gives_out_what_another_has_invalidated_whatever_becomes_of_the_server(

@@ -118,7 +118,7 @@ def place(url: str, where: str) -> Place:
         return Place(kind="memory")
     if read.scheme == "local" and not read.netloc and len(read.path) > 1:
         return Place(kind="local", path=unquote(read.path))
-    if read.scheme in {"redis", "rediss", "unix", "redis+sentinel"}:
+    if read.scheme in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster"}:
         return Place(kind="redis", path=url)
     message = (
         f"{where}: {_shown(url)!r} is no place for a cache. Give 'memory://' (this "

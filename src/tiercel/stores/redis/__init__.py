@@ -24,13 +24,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from typing import Any, Final
 
+from redis.exceptions import MovedError
+
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel.errors import StoreError
 from tiercel.spi import Ask, Cut, Found, Log, Parcel
 from tiercel.stores.redis import _scripts as scripts
+from tiercel.stores.redis._cluster import Cluster
 from tiercel.stores.redis._line import Line
-from tiercel.stores.redis._places import Command, Connection, RedisError, place, shown
-from tiercel.stores.redis._rows import of_record, to_found, to_row
+from tiercel.stores.redis._places import Command, Connection, Place, RedisError, is_cluster, nodes, place, shown
+from tiercel.stores.redis._rows import is_due, of_record, to_found, to_judge, to_row, with_verdict
 from tiercel.stores.redis._scripts import Script
 
 DELTA: Final = 1.0
@@ -49,7 +52,8 @@ class RedisStore:
     """A store in a server.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service`.
+        url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/service`, or
+            `redis+cluster://host:port,host:port`.
         namespace: Keeps the keys of one service apart from another's.
 
     Raises:
@@ -64,7 +68,13 @@ class RedisStore:
     def __init__(self, url: str, *, namespace: str = "tiercel") -> None:
         self.delta = DELTA
         self._where = shown(url)
-        self._place = place(url, self._greet)
+        self._cluster: Cluster | None = None
+        if is_cluster(url):
+            seeds, connect = nodes(url)
+            cluster = self._cluster = Cluster(seeds, lambda address: connect(address, self._load), self._where)
+            self._place = Place(lambda: connect(cluster.address(self._control), self._greet))
+        else:
+            self._place = place(url, self._greet)
         self._namespace = namespace
         self._control = f"tiercel:{{{namespace}}}".encode("utf-8", "surrogatepass")
         self._name = ""
@@ -75,6 +85,8 @@ class RedisStore:
         self._position = 0
         """Of the tail: the last record that it has read."""
         self._asof = -inf
+        self._last = 0
+        """The last record that this process has appended."""
         self._longest = (0, 0)
         """What is born from this id on may be kept for so many milliseconds; longer than what came before."""
         self._before = 0
@@ -91,6 +103,8 @@ class RedisStore:
         self._line = Line(self._place.connection, self._where)
         works = [asyncio.create_task(self._line.run(), name="tiercel redis")]
         try:
+            if self._cluster is not None:
+                await self._cluster.learn()
             await self._line.ask("PING")
             works.append(asyncio.create_task(self._follow(), name="tiercel redis tail"))
             works.append(asyncio.create_task(self._renew(), name="tiercel redis leases"))
@@ -102,6 +116,8 @@ class RedisStore:
                 work.cancel()
             await asyncio.wait(works)
             await self._place.aclose()
+            if self._cluster is not None:
+                await self._cluster.aclose()
 
     async def _proved(self) -> None:
         """Wait until the log is followed."""
@@ -118,12 +134,13 @@ class RedisStore:
     async def fetch(self, ask: Ask) -> Found:
         """Find what is stored, or get leave to produce it."""
         token = secrets.token_bytes(16) if ask.lease else b""
-        lasts = int(min(ask.lease, HELD) * 1_000) if ask.lease else 0
         lease = self._lane(ask.key, ask.lane)
         fields = [part for field in ask.fields.items() for part in field]
-        wanted = max(lasts, 1) if ask.lease else 0
+        wanted = max(1, _lasting(ask.lease)) if ask.lease else 0
         given: Command = (self._epoch, ask.above, repr(ask.early), wanted, token, *fields)
-        answer = await self._ask(scripts.FETCH, [*self._shelf(ask.key), lease], *given)
+        answer = await self._ask_for(scripts.FETCH, [*self._shelf(ask.key), lease], *given)
+        if self._cluster is not None:
+            answer = await self._judged(ask, answer, lease, token)
         found, unreadable = to_found(answer, token)
         if found.lease is not None:
             self._leases[lease] = (token, time.monotonic() + ask.lease)
@@ -136,7 +153,18 @@ class RedisStore:
         held, epoch = self._lane(key, lane), self._epoch
         self._leases.pop(held, None)
         row = (b"",) if parcel is None else to_row(parcel, await self._retention(parcel))
-        await self._ask(scripts.PUT, [*self._shelf(key), held], epoch, lease or b"", *row)
+        await self._ask_for(scripts.PUT, [*self._shelf(key), held], epoch, lease or b"", *row)
+
+    async def _judged(self, ask: Ask, answer: list[Any], lease: bytes, token: bytes) -> list[Any]:
+        """What a server of a cluster has found, as the one that keeps the log sees it."""
+        ok, _, granted, wait, unreadable, names, rows = answer
+        if not rows:
+            return [ok, max(self._position, self._last), *answer[2:]]
+        judged = await self._ask(scripts.JUDGE, [self._control], self._epoch, *to_judge(rows))
+        rows = [with_verdict(row, said) for row, said in zip(rows, judged[2], strict=True) if said != b"gone"]
+        if ask.lease and not granted and not wait and is_due(rows, ask.early):
+            _, granted, wait = await self._ask_for(scripts.LEASE, [lease], token, max(1, _lasting(ask.lease)))
+        return [ok, judged[1], granted, wait, unreadable, names, rows]
 
     async def _retention(self, parcel: Parcel) -> float:
         """How long it may be kept: no longer than the cuts that may hit it."""
@@ -189,17 +217,28 @@ class RedisStore:
         cut = int((await self._ask(scripts.APPEND, [self._control], *given))[1])
         if self._log is not None and self._epoch == epoch:  # else it has been reset, and nothing is left to be cut
             self._log.apply([Cut(id=cut, tags=tuple(tags), soft=soft)], cut)
+            self._last = cut
         return cut
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
+    async def _ask_for(self, script: Script, keys: Sequence[bytes], *given: bytes | str | int) -> list[Any]:
+        """The answer of a script over one key, which has the log beside it if that is in the same server."""
+        if self._cluster is None:
+            there = [*keys, self._control] if script in {scripts.FETCH, scripts.PUT} else keys
+            return await self._ask(script, there, *given)
+        self._check_open()
+        return list(await self._cluster.ask(keys[0], "EVALSHA", script.digest, len(keys), *keys, *given))
+
     async def _ask(self, script: Script, keys: Sequence[bytes], *given: bytes | str | int) -> list[Any]:
         """The answer of a script, which is one of the epoch that it was asked in."""
-        if self._log is None:
-            message = f"{self._where}: the store is not open"
-            raise StoreError(message)
+        self._check_open()
         epoch = self._epoch
-        answer = await self._line.ask("EVALSHA", script.digest, len(keys), *keys, *given)
+        try:
+            answer = await self._line.ask("EVALSHA", script.digest, len(keys), *keys, *given)
+        except StoreError as error:
+            self._misdirected(error.__cause__)
+            raise
         if answer[0] != b"ok":
             if self._epoch == epoch:  # nobody has greeted it since
                 self._line.drop()
@@ -207,17 +246,31 @@ class RedisStore:
             raise StoreError(message)
         return list(answer)
 
-    async def _greet(self, connection: Connection) -> None:
-        """Before anything is asked on a connection: find out whether the log is the one that is known here."""
+    def _check_open(self) -> None:
+        if self._log is None:
+            message = f"{self._where}: the store is not open"
+            raise StoreError(message)
+
+    def _misdirected(self, error: BaseException | None) -> None:
+        """The log is in another server by now."""
+        if self._cluster is not None and isinstance(error, MovedError):
+            self._cluster.moved(error)
+            self._line.drop()
+
+    async def _load(self, connection: Connection) -> None:
         await connection.on_connect()
         for script in scripts.ALL:
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
+
+    async def _greet(self, connection: Connection) -> None:
+        """Before anything is asked on a connection: find out whether the log is the one that is known here."""
+        await self._load(connection)
         await connection.send_command("EVALSHA", scripts.GREET.digest, 1, self._control, secrets.token_hex(8))
         epoch, head, longest, policy = await connection.read_response()
         if self._log is None or epoch == self._epoch:
             return
-        self._epoch, self._position, self._asof = epoch, int(head), -inf
+        self._epoch, self._position, self._last, self._asof = epoch, int(head), 0, -inf
         self._before, self._longest = int(longest), (0, int(longest))
         self._log.reset(int(head))
         if policy.startswith(b"allkeys"):
@@ -235,6 +288,7 @@ class RedisStore:
                 while await self._read_on(connection):
                     failing = False
             except (RedisError, OSError, TimeoutError) as error:
+                await self._find_again(error)
                 if not failing:  # once, until it works again
                     why = str(error) or type(error).__name__
                     self._tell(Failed(where=self._where, error=StoreError(f"the log cannot be followed: {why}")))
@@ -243,6 +297,13 @@ class RedisStore:
                 with contextlib.suppress(RedisError, OSError):
                     await connection.disconnect(nowait=True)
             await asyncio.sleep(AGAIN)
+
+    async def _find_again(self, error: Exception) -> None:
+        """Whoever had the log may be gone, or another one has it."""
+        self._misdirected(error)
+        if self._cluster is not None:
+            with contextlib.suppress(StoreError):  # told as what it follows from
+                await self._cluster.learn()
 
     async def _read_on(self, connection: Connection) -> bool:
         """Read what comes next; whether it was the log that is known here."""
@@ -285,19 +346,22 @@ class RedisStore:
             await asyncio.sleep(HELD / 4)
             now = time.monotonic()
             self._leases = {lane: held for lane, held in self._leases.items() if now < held[1]}
-            lasts = int(HELD * 1_000)
             asked = [
-                self._line.ask("EVALSHA", scripts.RENEW.digest, 1, lane, token, lasts)
-                for lane, (token, _) in self._leases.items()
+                self._ask_for(scripts.RENEW, [lane], token, _lasting(HELD)) for lane, (token, _) in self._leases.items()
             ]
             await asyncio.gather(*asked, return_exceptions=True)  # one that ends early costs somebody a computation
 
-    def _shelf(self, key: bytes) -> tuple[bytes, bytes, bytes]:
+    def _shelf(self, key: bytes) -> tuple[bytes, bytes]:
         shelf = self._control[:-1] + b":" + key.hex().encode() + b"}"
-        return self._control, shelf + b":r", shelf + b":b"
+        return shelf + b":r", shelf + b":b"
 
     def _lane(self, key: bytes, lane: bytes) -> bytes:
         return self._control[:-1] + b":" + key.hex().encode() + b"}:l:" + lane.hex().encode()
+
+
+def _lasting(seconds: float) -> int:
+    """Milliseconds of a lease."""
+    return int(min(seconds, HELD) * 1_000)
 
 
 def _encoded(tag: str) -> bytes:

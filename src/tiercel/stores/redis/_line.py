@@ -37,8 +37,8 @@ class Line:
         self._dropped = asyncio.Event()
         self._heard = 0.0
 
-    async def ask(self, *command: bytes | str | int) -> Any:  # noqa: ANN401 - whatever the server says
-        """The answer.
+    async def ask(self, *command: bytes | str | int, asking: bool = False) -> Any:  # noqa: ANN401 - what the server says
+        """The answer; `asking`: also of a server of a cluster that is about to take the slot over.
 
         Raises:
             StoreError: There is none.
@@ -47,6 +47,8 @@ class Line:
             message = f"{self._where}: {LIMIT} questions wait for an answer already"
             raise StoreError(message)
         pending: Pending = asyncio.get_running_loop().create_future()
+        if asking:
+            self._outbox.append((("ASKING",), asyncio.get_running_loop().create_future()))
         self._outbox.append((command, pending))
         self._asked.set()
         return await pending
@@ -112,6 +114,7 @@ class Line:
                 raise  # it was the primary once: the next connection finds the one that is
             except ResponseError as refusal:
                 answer, error = None, StoreError(f"{self._where}: {refusal}")
+                error.__cause__ = refusal
             self._heard = asyncio.get_running_loop().time()
             pending = self._unanswered.popleft()
             if pending.done():

@@ -1,8 +1,8 @@
-"""From a URL to connections: redis, rediss, unix, and Sentinel."""
+"""From a URL to connections: redis, rediss, unix, Sentinel, a cluster."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from tiercel.errors import ConfigurationError
 
@@ -16,7 +16,7 @@ except ImportError as error:  # pragma: no cover - tried by hand, in an environm
     _MESSAGE = "redis:// needs the package redis. Install the extra: pip install 'tiercel[redis]'."
     raise ConfigurationError(_MESSAGE) from error
 
-__all__ = ["Command", "Connection", "Place", "RedisError", "place", "shown"]
+__all__ = ["Address", "Command", "Connection", "Place", "RedisError", "is_cluster", "nodes", "place", "shown"]
 
 CONNECT: Final = 1.0
 """Seconds that a connection may take to come about."""
@@ -25,9 +25,15 @@ _sentinel: Any = Sentinel
 _sentinel_pool: Any = SentinelConnectionPool
 
 SENTINEL: Final = "redis+sentinel"
+CLUSTER: Final = ("redis+cluster", "rediss+cluster")
 _SENTINEL_PORT: Final = 26379
+_PORT: Final = 6379
 
 Command = tuple[bytes | str | int, ...]
+
+
+Address = tuple[str, int]
+"""Host and port."""
 
 
 class Connection(Protocol):
@@ -72,18 +78,55 @@ def place(url: str, greet: Greet) -> Place:
         ConfigurationError: The URL cannot be read.
     """
     parts = urlsplit(url)
-    how: dict[str, Any] = {
+    how = _how(greet)
+    try:
+        return _watched(parts, how) if parts.scheme == SENTINEL else Place(_pool.from_url(url, **how).make_connection)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _unreadable(url, error) from error
+
+
+def is_cluster(url: str) -> bool:
+    """Whether a URL is that of a cluster."""
+    return urlsplit(url).scheme in CLUSTER
+
+
+def nodes(url: str) -> tuple[list[Address], Callable[[Address, Greet], Connection]]:
+    """The servers of a cluster that a URL names; and what makes a connection to one, which is greeted.
+
+    Raises:
+        ConfigurationError: The URL cannot be read.
+    """
+    parts = urlsplit(url)
+    account, at, hosts = parts.netloc.rpartition("@")
+
+    def connection(address: Address, greet: Greet) -> Connection:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        netloc = f"{account}{at}{host}:{address[1]}"
+        there = urlunsplit((parts.scheme.partition("+")[0], netloc, "", parts.query, ""))
+        made: Connection = _pool.from_url(there, **_how(greet)).make_connection()
+        return made
+
+    try:
+        return [_address(host, _PORT) for host in hosts.split(",")], connection
+    except ValueError as error:
+        raise _unreadable(url, error) from error
+
+
+def _how(greet: Greet) -> dict[str, Any]:
+    return {
         "redis_connect_func": greet,
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": CONNECT,
         "socket_timeout": None,
         "protocol": 2,
     }
-    try:
-        return _watched(parts, how) if parts.scheme == SENTINEL else Place(_pool.from_url(url, **how).make_connection)
-    except (ValueError, TypeError, AttributeError) as error:
-        message = f"{shown(url)} cannot be read: {error}. Write redis://host:6379/0, rediss://, unix:///path or "
-        raise ConfigurationError(message + f"{SENTINEL}://host:26379,other:26379/service.") from error
+
+
+def _unreadable(url: str, error: Exception) -> ConfigurationError:
+    ways = f"{SENTINEL}://host:26379,other:26379/service or {CLUSTER[0]}://host:6379,other:6379"
+    return ConfigurationError(
+        f"{shown(url)} cannot be read: {error}. Write redis://host:6379/0, rediss://, unix:///path, {ways}."
+    )
 
 
 def shown(url: str) -> str:
@@ -105,12 +148,12 @@ def _watched(parts: SplitResult, how: dict[str, Any]) -> Place:
     asked = {"socket_connect_timeout": CONNECT, "socket_timeout": CONNECT, "retry": Retry(NoBackoff(), 0)}
     if options.get("sentinel_password"):
         asked["password"] = options.pop("sentinel_password")
-    sentinel = _sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=asked)
+    sentinel = _sentinel([_address(host, _SENTINEL_PORT) for host in hosts.split(",")], sentinel_kwargs=asked)
     given = {"username": unquote(name) or None, "password": unquote(password) or None, "db": int(database or 0)}
     pool = _sentinel_pool(service, sentinel, check_connection=False, **given, **options, **how)
     return Place(pool.make_connection, sentinel.sentinels)
 
 
-def _address(host: str) -> tuple[str, int]:
+def _address(host: str, default: int) -> Address:
     name, _, port = host.rpartition(":")
-    return (name.strip("[]"), int(port)) if name else (host, _SENTINEL_PORT)
+    return (name.strip("[]"), int(port)) if name else (host, default)

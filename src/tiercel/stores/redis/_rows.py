@@ -9,6 +9,8 @@ from tiercel.spi import Cut, Found, Kept, Parcel
 VARIANTS: Final = 64
 """Usable variants that a key may have."""
 _SECOND: Final = 1_000_000
+_BORN: Final = 2
+_TAGS: Final = 6
 
 
 def to_row(parcel: Parcel, retain_for: float) -> list[bytes | str | int]:
@@ -30,6 +32,22 @@ def to_found(answer: list[Any], token: bytes) -> tuple[Found, int]:
         wait=wait / 1_000,
     )
     return found, unreadable
+
+
+def to_judge(rows: list[Any]) -> list[bytes | str | int]:
+    """The arguments of a script that judges rows."""
+    return [part for row in rows for part in (row[_BORN], len(row[_TAGS]), *row[_TAGS])]
+
+
+def with_verdict(row: list[Any], verdict: bytes) -> list[Any]:
+    """A row, as it was judged."""
+    return [row[0], int(verdict == b"soft"), *row[2:]]
+
+
+def is_due(rows: list[Any], early: float) -> bool:
+    """Whether there is nothing fresh, or it is to be renewed early."""
+    fresh = [(age, until, cost) for age, soft, _, until, _, cost, *_ in rows if not soft and age < until]
+    return not any(age + cost * early < until for age, until, cost in fresh)
 
 
 def of_record(name: bytes, fields: list[bytes]) -> Cut:

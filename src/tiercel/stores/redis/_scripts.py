@@ -27,5 +27,7 @@ TEND: Final = _script("tend")
 WITNESSES: Final = _script("witnesses")
 RENEW: Final = _script("renew")
 LENGTHEN: Final = _script("lengthen")
+JUDGE: Final = _script("judge")
+LEASE: Final = _script("lease")
 
-ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, TEND, WITNESSES, RENEW, LENGTHEN)
+ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, TEND, WITNESSES, RENEW, LENGTHEN, JUDGE, LEASE)

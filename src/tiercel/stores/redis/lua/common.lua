@@ -13,8 +13,23 @@ local function text(id)
   return string.format('%.0f', id)
 end
 
+-- Head of the log, and the last cut of everything; nil if it is another epoch. Where the log is elsewhere: 0.
+local function known(control, epoch)
+  if not control then
+    return 0, 0
+  end
+  local found = redis.call('HMGET', control, 'epoch', 'head', 'all')
+  if found[1] ~= epoch then
+    return nil
+  end
+  return tonumber(found[2] or 0), tonumber(found[3] or 0)
+end
+
 -- The ids of the last hard and the last soft cut of a tag.
 local function cuts(control, tag)
+  if not control then
+    return 0, 0
+  end
   local found = redis.call('GET', control .. ':t:' .. tag)
   if not found then
     return 0, 0

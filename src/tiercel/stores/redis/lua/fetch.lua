@@ -1,21 +1,22 @@
 -- Find what is stored, or grant the lease to produce it.
--- KEYS: control, rows, blobs, lease. ARGV: epoch, above, early, milliseconds of the lease (0: none wanted), token, and
--- name and digest of each request field.
-local control = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'all')
-if control[1] ~= ARGV[1] then
+-- KEYS: rows, blobs, lease, control; in a cluster that is elsewhere, and what is found is still to be judged.
+-- ARGV: epoch, above, early, milliseconds of the lease (0: none wanted), token, and name and digest of each request field.
+local control = KEYS[4]
+local head, all = known(control, ARGV[1])
+if not head then
   return {'epoch'}
 end
 local above, early, lease, token = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local all, now, fields = tonumber(control[3] or 0), clock(), {}
+local now, fields = clock(), {}
 for index = 6, #ARGV, 2 do
   fields[ARGV[index]] = ARGV[index + 1]
 end
 
 local kept, names, gone, unreadable = {}, {}, {}, 0
-local shelf = redis.call('HGETALL', KEYS[2])
+local shelf = redis.call('HGETALL', KEYS[1])
 for index = 1, #shelf, 2 do
   local row = opened(shelf[index + 1])
-  local found = row and verdict(KEYS[1], row, ARGV[1], all, now) or 'gone'
+  local found = row and verdict(control, row, ARGV[1], all, now) or 'gone'
   if found == 'gone' then
     gone[#gone + 1] = shelf[index]
     unreadable = unreadable + (row and 0 or 1)
@@ -32,14 +33,14 @@ for index = 1, #shelf, 2 do
   end
 end
 if #gone > 0 then
+  redis.call('HDEL', KEYS[1], unpack(gone))
   redis.call('HDEL', KEYS[2], unpack(gone))
-  redis.call('HDEL', KEYS[3], unpack(gone))
 end
 table.sort(kept, function(one, other) return one.row[PUT_AT] > other.row[PUT_AT] end)
 
 local answers, due = {}, true
 for _, one in ipairs(kept) do
-  local row, blob = one.row, redis.call('HGET', KEYS[3], one.variant)
+  local row, blob = one.row, redis.call('HGET', KEYS[2], one.variant)
   if blob then
     if not one.soft and one.age + row[COST] * early < row[FRESH] and one.age < row[FRESH] then
       due = false
@@ -52,9 +53,9 @@ end
 
 local granted, wait = 0, 0
 if due then
-  wait = math.max(0, redis.call('PTTL', KEYS[4]))
+  wait = math.max(0, redis.call('PTTL', KEYS[3]))
   if wait == 0 and lease > 0 then
-    redis.call('SET', KEYS[4], token, 'PX', lease)
+    redis.call('SET', KEYS[3], token, 'PX', lease)
     granted = 1
   end
 end
@@ -62,4 +63,4 @@ local list = {}
 for name in pairs(names) do
   list[#list + 1] = name
 end
-return {'ok', tonumber(control[2] or 0), granted, wait, unreadable, list, answers}
+return {'ok', head, granted, wait, unreadable, list, answers}

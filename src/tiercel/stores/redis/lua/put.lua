@@ -1,11 +1,13 @@
 -- Store a variant, unless there is one that was born later; and give the lease back.
--- KEYS: control, rows, blobs, lease. ARGV: epoch, token, variant ('': none), and if there is one: its bytes, born, fresh,
--- retain, cost, variants that a key may have, number of tags, the tags, and name and digest of each selecting field.
-if ARGV[2] ~= '' and redis.call('GET', KEYS[4]) == ARGV[2] then
-  redis.call('DEL', KEYS[4])
+-- KEYS: rows, blobs, lease, control; in a cluster that is elsewhere.
+-- ARGV: epoch, token, variant ('': none), and if there is one: its bytes, born, fresh, retain, cost, variants that a key
+-- may have, number of tags, the tags, and name and digest of each selecting field.
+if ARGV[2] ~= '' and redis.call('GET', KEYS[3]) == ARGV[2] then
+  redis.call('DEL', KEYS[3])
 end
-local control = redis.call('HMGET', KEYS[1], 'epoch', 'all')
-if control[1] ~= ARGV[1] then
+local control = KEYS[4]
+local head, all = known(control, ARGV[1])
+if not head then
   return {'epoch'}
 end
 local variant = ARGV[3]
@@ -13,7 +15,7 @@ if variant == '' then
   return {'ok'}
 end
 
-local all, now, last = tonumber(control[2] or 0), clock(), 10 + tonumber(ARGV[10])
+local now, last = clock(), 10 + tonumber(ARGV[10])
 local row = {ARGV[1], tonumber(ARGV[5]), now, tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), {}, {}}
 for index = 11, last do
   row[TAGS][#row[TAGS] + 1] = ARGV[index]
@@ -22,31 +24,31 @@ for index = last + 1, #ARGV, 2 do
   row[SELECTING][#row[SELECTING] + 1] = ARGV[index]
   row[SELECTING][#row[SELECTING] + 1] = ARGV[index + 1] ~= '' and ARGV[index + 1]
 end
-if verdict(KEYS[1], row, ARGV[1], all, now) == 'gone' then
+if verdict(control, row, ARGV[1], all, now) == 'gone' then
   return {'ok'}
 end
 
-local there = redis.call('HGET', KEYS[2], variant)
+local there = redis.call('HGET', KEYS[1], variant)
 local older = there and opened(there)
-if older and older[BORN] > row[BORN] and verdict(KEYS[1], older, ARGV[1], all, now) ~= 'gone' then
+if older and older[BORN] > row[BORN] and verdict(control, older, ARGV[1], all, now) ~= 'gone' then
   return {'ok'}
 end
-if not there and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[9]) then
-  local shelf = redis.call('HGETALL', KEYS[2])
+if not there and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[9]) then
+  local shelf = redis.call('HGETALL', KEYS[1])
   for index = 1, #shelf, 2 do
     local other = opened(shelf[index + 1])
-    if not other or verdict(KEYS[1], other, ARGV[1], all, now) == 'gone' then
+    if not other or verdict(control, other, ARGV[1], all, now) == 'gone' then
+      redis.call('HDEL', KEYS[1], shelf[index])
       redis.call('HDEL', KEYS[2], shelf[index])
-      redis.call('HDEL', KEYS[3], shelf[index])
     end
   end
-  if redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[9]) then
+  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[9]) then
     return {'ok'}
   end
 end
-redis.call('HSET', KEYS[2], variant, cmsgpack.pack(row))
-redis.call('HSET', KEYS[3], variant, ARGV[4])
-local retain = math.max(1, math.ceil(row[RETAIN] / 1000), redis.call('PTTL', KEYS[2]))
+redis.call('HSET', KEYS[1], variant, cmsgpack.pack(row))
+redis.call('HSET', KEYS[2], variant, ARGV[4])
+local retain = math.max(1, math.ceil(row[RETAIN] / 1000), redis.call('PTTL', KEYS[1]))
+redis.call('PEXPIRE', KEYS[1], text(retain))
 redis.call('PEXPIRE', KEYS[2], text(retain))
-redis.call('PEXPIRE', KEYS[3], text(retain))
 return {'ok'}

@@ -1,0 +1,102 @@
+"""A real cluster of three primaries: the contract, slots that move, a primary that dies."""
+
+import asyncio
+from collections.abc import Generator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from redis_cluster import cluster_of, holder, make, moved, url_of
+from redis_server import Server, servers
+from test_redis import KEY, Process, answer, answered, until
+
+from tiercel.errors import StoreError
+from tiercel.spi import Ask, Parcel, Store
+from tiercel.stores.redis import RedisStore
+from tiercel.testing import StoreContract
+from tiercel.testing._contract import parcel
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[list[Server]]:
+    made = [make(Path(tmp_path_factory.mktemp("cluster"))) for _ in range(3)]
+    with servers(made):
+        cluster_of(made, [])
+        yield made
+
+
+@pytest.mark.realtime
+class TestRedisCluster(StoreContract):
+    @pytest.fixture
+    def place(self, cluster: list[Server]) -> tuple[str, int]:
+        return url_of(cluster), next(_numbers)
+
+    def make(self, place: tuple[str, int], namespace: str) -> Store:
+        url, number = place
+        return RedisStore(url, namespace=f"{number}:{namespace}")
+
+
+@pytest.mark.realtime
+@pytest.mark.timeout(120)
+async def test_slots_maymoved_and_nothing_is_found_that_was_cut(cluster: list[Server]) -> None:
+    """Those of keys, and that of the log."""
+    one, other = Process(url_of(cluster), "moving"), Process(url_of(cluster[::-1]), "moving")
+    async with one.running(), other.running():
+        await one.put(tags=("a",))
+        assert await other.blobs() == [b"blob"]
+        for name in (f"tiercel:{{moving:{KEY.hex()}}}", "tiercel:{moving}"):
+            source = holder(cluster, name)
+            target = next(server for server in cluster if server is not source)
+            await asyncio.to_thread(moved, source, target, name)
+            found = await answered(other)
+            assert found in ([b"blob"], []), "the log is another one after it has moved: then nothing is found"
+        await answer(lambda: one.store.append(["a"]))
+        assert await answered(other) == []
+        await until(lambda: one.store.current() and other.store.current())
+        await answer(lambda: one.store.put(KEY, b"", None, None))
+        cut = await answer(lambda: other.store.append(["b"]))
+        await until(lambda: one.log.position >= cut)
+
+
+@pytest.mark.realtime
+@pytest.mark.timeout(120)
+async def test_a_primary_that_dies_is_replaced(tmp_path: Path) -> None:
+    """The one that has the log: what it had not passed on is not missed."""
+    primaries = [make(tmp_path / f"{number}") for number in range(3)]
+    replicas = [make(tmp_path / f"{number}r") for number in range(3)]
+    with servers([*primaries, *replicas]):
+        await asyncio.to_thread(cluster_of, primaries, replicas)
+        one, other = Process(url_of(primaries), "dying"), Process(url_of(primaries[::-1]), "dying")
+        async with one.running(), other.running():
+            await one.put(tags=("a",))
+            assert await other.blobs() == [b"blob"]
+            holder(primaries, "tiercel:{dying}").kill()
+            assert await answered(other, within=30) == []
+            await answer(lambda: one.store.append(["a"]), within=30)
+            await until(lambda: one.store.current() and other.store.current(), within=30)
+            assert one.log.resets == other.log.resets == 2
+
+
+@pytest.mark.realtime
+async def test_keys_are_spread_over_the_servers(cluster: list[Server]) -> None:
+    one = Process(url_of(cluster), "spread")
+    async with one.running():
+        for number in range(60):
+            await one.store.put(b"%d" % number, b"", _small(one), None)
+        held = [int(server.ask("DBSIZE")[1:]) for server in cluster]
+        assert min(held) > 0
+        assert all([(await one.store.fetch(Ask(key=b"%d" % number, fields={}))).kept for number in range(60)])
+
+
+@pytest.mark.realtime
+async def test_nobody_of_a_cluster_answers() -> None:
+    one = Process("redis+cluster://127.0.0.1:1,127.0.0.1:2")
+    with pytest.raises(StoreError, match="nobody says who has which slot"):
+        async with one.running():
+            pytest.fail("it is not open")
+
+
+def _small(process: Process) -> Parcel:
+    return parcel(b"x", born=process.log.position)
