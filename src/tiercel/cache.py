@@ -11,6 +11,7 @@ from typing import Any, Literal, Never, TypeVar, Unpack, cast
 
 from tiercel._core.policy import Duration, Policy, seconds
 from tiercel._engine import explain, settings
+from tiercel._engine.blobs import Blobs
 from tiercel._engine.endpoint import Declaration, declaration_of, declare
 from tiercel._engine.engine import Engine, Limits
 from tiercel._engine.explain import Explanation, Surface
@@ -32,7 +33,8 @@ class Cache:
     Args:
         url: Where they live. `memory://`: in this process. `local:///path`: in a directory that all processes of the
             host share, which survives restarts of the service. `redis://`, `rediss://`, `unix://`,
-            `redis+sentinel://host:port/service` or `redis+cluster://host:port`: in Redis or Valkey, which all hosts share. Or a `Store` of your own.
+            `redis+sentinel://host:port/service` or `redis+cluster://host:port`: in Redis or Valkey, which all hosts
+            share. Or a `Store` of your own.
         memory: Bound of the memory tier in bytes, or as text: `"256MB"`, `"1GiB"`.
         namespace: Keeps the keys of one service apart from another's.
         clock: Where time comes from; the machine's, unless a test brings its own.
@@ -45,6 +47,7 @@ class Cache:
         draw: Where randomness comes from: a function that returns numbers in [0, 1).
         store_size: Bound of a shared store in bytes, or as text.
         store_timeout: Seconds that a request waits for a shared store, all in all; then it does without.
+        compress_above: Bodies of more bytes, a number or text, are compressed with zstd in a shared store. None: none.
         secret: What is put into a shared store is signed with it, and what is not signed is not read; of several, the
             first signs, and all are good for reading. At least 16 characters each.
 
@@ -75,6 +78,7 @@ class Cache:
         draw: Callable[[], float] = random.random,
         store_size: int | str = "1GiB",
         store_timeout: Duration = 0.05,
+        compress_above: int | str | None = None,
         secret: str | Iterable[str] | None = None,
     ) -> None:
         self.engine = Engine(
@@ -91,10 +95,13 @@ class Cache:
         """What the surfaces of Tiercel are built on. Not for programs: it changes without notice."""
         size = settings.size(store_size, "Cache(store_size=)")
         deadline = seconds(store_timeout, where="Cache(store_timeout=)")
-        signed = settings.secrets(secret, "Cache(secret=)")
+        blobs = Blobs(
+            settings.secrets(secret, "Cache(secret=)"),
+            compress_above=settings.threshold(compress_above, "Cache(compress_above=)"),
+        )
         store = url if isinstance(url, Store) else _store(url, namespace, size)
         if store is not None:
-            self.engine.share(store, deadline=deadline, secrets=signed)
+            self.engine.share(store, deadline=deadline, blobs=blobs)
         self.declarations: list[Declaration] = []
         """What was declared with this cache so far; for its surfaces."""
         self.surfaces: list[Surface] = []
@@ -107,8 +114,8 @@ class Cache:
     def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Cache":  # noqa: ANN401 - as `Cache`
         """A cache with settings from the environment.
 
-        They are `TIERCEL_URL`, `TIERCEL_MEMORY`, `TIERCEL_NAMESPACE`, `TIERCEL_JITTER`, `TIERCEL_SOFT_TIMEOUT` and
-        `TIERCEL_HARD_TIMEOUT`. An empty variable is as good as none.
+        Each is `TIERCEL_` and the name of the argument in capitals: `TIERCEL_URL`, `TIERCEL_MEMORY`, … but for those
+        that no text can say. An empty variable is as good as none.
 
         Args:
             environ: Instead of the environment of the process.

@@ -1,5 +1,6 @@
 """Stored responses as bytes: what comes back is what was put, older by the time in store, and never fresher."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from tiercel._core import codec
 from tiercel._core.entry import Entry, Partial
 from tiercel._core.freshness import current_age, seconds_until_stale
 from tiercel._engine.blobs import Blobs
+from tiercel._engine.compression import zstd
+from tiercel._engine.settings import threshold
+from tiercel.errors import ConfigurationError
 
 KEY = b"k" * 16
 NOW = 1_800_000_000.0
 PLAIN = Blobs()
+SIGNED = (b"the secret of the golden files",)
 
 times = st.floats(0.0, 1e6)
 names = st.binary(min_size=1, max_size=9)
@@ -87,6 +92,36 @@ def test_what_is_signed_is_read_by_who_knows_the_secret() -> None:
     assert ours.read(PLAIN.write(entry(), key=KEY, now=NOW), key=KEY, now=NOW, age=0.0, born=0) == "unsigned"
 
 
+# -- compressed ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_larger_is_compressed_and_comes_back_as_it_was() -> None:
+    large, small = entry(body=b"0123456789" * 1_000), entry(body=b"0123456789")
+    ours = Blobs(SIGNED, compress_above=100)
+    assert len(ours.write(large, key=KEY, now=NOW)) < 1_000
+    assert ours.write(small, key=KEY, now=NOW) == Blobs(SIGNED).write(small, key=KEY, now=NOW)
+    for stored in (large, small):
+        assert Blobs(SIGNED).read(ours.write(stored, key=KEY, now=NOW), key=KEY, now=NOW, age=0.0, born=7) == stored
+
+
+def test_what_unpacks_to_more_than_it_says_is_not_unpacked() -> None:
+    found = zstd()
+    assert found is not None
+    packed = found.compress(bytes(1_000_000))
+    assert found.decompress(packed, 1_000_000) == bytes(1_000_000)
+    for data, size in ((packed, 10), (packed, 10_000_000), (b"", 10), (b"x" * 40, 10), (packed[:20], 1_000_000)):
+        with pytest.raises(ValueError, match=r"."):
+            found.decompress(data, size)
+
+
+def test_without_the_package_it_is_not_read_and_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = Blobs(compress_above=0).write(entry(body=bytes(1_000)), key=KEY, now=NOW)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    assert Blobs().read(blob, key=KEY, now=NOW, age=0.0, born=7) == "compressed"
+    with pytest.raises(ConfigurationError, match=r"needs the package zstandard. Install the extra: pip install"):
+        threshold("4KB", "Cache(compress_above=)")
+
+
 # -- what releases have written --------------------------------------------------------------------------------------
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -102,7 +137,6 @@ WRITTEN = entry(
     cost=0.25,
     partial=Partial(first=0, last=14, complete=None),
 )
-SIGNED = (b"the secret of the golden files",)
 
 
 @pytest.mark.parametrize(("name", "secrets"), [("response-1", ()), ("response-1-signed", SIGNED)])

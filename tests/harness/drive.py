@@ -9,6 +9,7 @@ from typing import Any, cast
 from tiercel._core.entry import Header
 from tiercel._core.events import Event
 from tiercel._core.policy import Policy, Rules
+from tiercel._engine.blobs import Blobs
 from tiercel._engine.call import Application
 from tiercel._engine.engine import Engine, Limits
 from tiercel.asgi import Everywhere, Gate
@@ -221,7 +222,7 @@ class Shop(Client):
             observers=(self,),
         )
         if store is not None:
-            self.engine.share(store, deadline=deadline, secrets=secrets)
+            self.engine.share(store, deadline=deadline, blobs=Blobs(secrets))
         gate = Gate(
             cast("Application", self.origin),
             engine=self.engine,

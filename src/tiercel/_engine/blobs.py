@@ -5,12 +5,14 @@ store's clock, and counts back from its own now: no two machines' clocks are com
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import msgspec
 
 from tiercel._core import codec
 from tiercel._core.entry import Entry, Partial, Selecting
+from tiercel._engine.compression import zstd
 
 _Header = tuple[bytes, bytes]
 
@@ -38,10 +40,17 @@ _decode = msgspec.msgpack.Decoder(_Response).decode
 
 
 class Blobs:
-    """Writes with the first secret, reads with any of them; without secrets nothing is signed."""
+    """Writes with the first secret, reads with any of them; without secrets nothing is signed.
 
-    def __init__(self, secrets: Sequence[bytes] = ()) -> None:
+    Args:
+        secrets: What to sign with.
+        compress_above: Bodies of more bytes are compressed; None: none. Reading needs no setting, only the package.
+    """
+
+    def __init__(self, secrets: Sequence[bytes] = (), *, compress_above: int | None = None) -> None:
         self._secrets = tuple(secrets)
+        self._zstd = zstd()
+        self._above = inf if compress_above is None else compress_above
 
     def write(self, entry: Entry, *, key: bytes, now: float) -> bytes:
         """A response as it is now.
@@ -67,11 +76,13 @@ class Blobs:
             partial=None if part is None else (part.first, part.last, part.complete),
         )
         frame = codec.Frame(codec.RESPONSE, _encode(head), entry.body)
-        return codec.seal(frame, key=key, secret=self._secrets[0] if self._secrets else b"")
+        compress = self._zstd.compress if self._zstd and len(entry.body) > self._above else None
+        return codec.seal(frame, key=key, secret=self._secrets[0] if self._secrets else b"", compress=compress)
 
     def read(self, blob: bytes, *, key: bytes, now: float, age: float, born: int) -> Entry | codec.Unreadable:
         """The response, as it is after so many seconds in store."""
-        frame = codec.unseal(blob, codec.RESPONSE, key=key, secrets=self._secrets)
+        decompress = self._zstd.decompress if self._zstd else None
+        frame = codec.unseal(blob, codec.RESPONSE, key=key, secrets=self._secrets, decompress=decompress)
         if isinstance(frame, str):
             return frame
         try:

@@ -84,7 +84,7 @@ class Depot:
         tell: Callable[[Event], None],
         deadline: float,
         lease: float | None,
-        secrets: tuple[bytes, ...] = (),
+        blobs: Blobs,
     ) -> None:
         self._store = store
         self._stamps = stamps
@@ -94,7 +94,7 @@ class Depot:
         self._tell = tell
         self._deadline = deadline
         self._lease = lease or LEASE
-        self._blobs = Blobs(secrets)
+        self._blobs = blobs
         self._breaker = Breaker(clock.monotonic)
         self._claims: dict[tuple[bytes, bytes], asyncio.Future[Claim]] = {}
         self._queued: deque[tuple[tuple[str, ...], bool]] = deque()

@@ -10,6 +10,7 @@ from tiercel._core import keys
 from tiercel._core.entry import Entry, Request
 from tiercel._core.events import Answered, Event, Failed, Invalidated
 from tiercel._engine.background import Background
+from tiercel._engine.blobs import Blobs
 from tiercel._engine.chunks import Room
 from tiercel._engine.depot import Depot
 from tiercel._engine.flights import Flight, Phase
@@ -136,7 +137,7 @@ class Engine:
         """The processes that have applied a cut, or do not trust their memory; none where nobody knows."""
         return () if self.depot is None else await self.depot.applied(cut)
 
-    def share(self, store: Store, *, deadline: float, secrets: tuple[bytes, ...]) -> None:
+    def share(self, store: Store, *, deadline: float, blobs: Blobs) -> None:
         """From now on, share what is stored with other processes."""
         self.depot = Depot(
             store,
@@ -147,7 +148,7 @@ class Engine:
             tell=self.tell,
             deadline=deadline,
             lease=self.limits.hard,
-            secrets=secrets,
+            blobs=blobs,
         )
 
     async def clear(self) -> int:

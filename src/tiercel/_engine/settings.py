@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Required, TypedDict, cast
 from urllib.parse import unquote, urlsplit
 
 from tiercel._core.policy import Duration, Per, Policy, Tags, seconds
+from tiercel._engine.compression import zstd
 from tiercel.errors import ConfigurationError
 from tiercel.spi import Observer
 
@@ -78,15 +79,34 @@ def names(tags: Iterable[object], where: str) -> tuple[str, ...]:
 
 def size(value: int | str, where: str) -> int:
     """Bytes, from a number or from text such as "256MB"."""
-    found: object = value
-    if isinstance(value, str):
-        read = _size.fullmatch(value.strip())
-        factor = _UNITS.get(read[2]) if read else None
-        found = int(read[1]) * factor if read and factor else None
-    if type(found) is not int or found < LEAST:
+    found = _bytes(value)
+    if found is None or found < LEAST:
         message = f'{where}: {value!r} is not a size. Give bytes, {LEAST} at least, or text such as "256MB" or "1GiB".'
         raise ConfigurationError(message)
     return found
+
+
+def threshold(value: int | str | None, where: str) -> int | None:
+    """Bytes above which something is compressed, or None."""
+    if value is None:
+        return None
+    found = _bytes(value)
+    if found is None or found < 0:
+        message = f'{where}: {value!r} is not a size. Give bytes, or text such as "4KB"; None: nothing is compressed.'
+        raise ConfigurationError(message)
+    if zstd() is None:
+        message = f"{where} needs the package zstandard. Install the extra: pip install 'tiercel[zstd]'."
+        raise ConfigurationError(message)
+    return found
+
+
+def _bytes(value: object) -> int | None:
+    """From a number or from text such as "256MB"."""
+    if isinstance(value, str):
+        read = _size.fullmatch(value.strip())
+        factor = _UNITS.get(read[2]) if read else None
+        return int(read[1]) * factor if read and factor else None
+    return value if type(value) is int else None
 
 
 def share(value: float | str, where: str) -> float:
@@ -177,6 +197,7 @@ _READ: Final[Mapping[str, Callable[[str, str], object]]] = {
     "secret": lambda text, _: [] if text.lower() == "none" else [one.strip() for one in text.split(",")],
     "store_size": size,
     "store_timeout": _limit_in_words,
+    "compress_above": lambda text, where: threshold(None if text.lower() == "none" else text, where),
     "memory": size,
     "namespace": lambda text, _: text,
     "jitter": share,
