@@ -106,6 +106,19 @@ class Server:
         self._process = None
 
 
+def watched(place: Path) -> tuple[Server, Server, Server]:
+    """A primary, its replica, and the Sentinel that watches them as `shop`."""
+    primary, watcher = Server(place / "primary"), Server(place / "sentinel", sentinel=True)
+    replica = Server(place / "replica", "--replicaof", "127.0.0.1", str(primary.port))
+    lines = [
+        f"port {watcher.port}", "bind 127.0.0.1", f"dir {watcher.place}",
+        f"sentinel monitor shop 127.0.0.1 {primary.port} 1", "sentinel down-after-milliseconds shop 500",
+        "sentinel failover-timeout shop 5000",
+    ]  # fmt: skip
+    (watcher.place / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    return primary, replica, watcher
+
+
 def _packed(command: Sequence[str]) -> bytes:
     parts = [f"${len(part.encode())}\r\n{part}\r\n" for part in command]
     return f"*{len(parts)}\r\n{''.join(parts)}".encode()

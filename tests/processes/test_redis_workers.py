@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from history import History
 from redis_cluster import cluster_of, holder, make, moved, url_of
-from redis_server import Server, servers
+from redis_server import Server, servers, watched
 from running import Service, service, until
 
 from tiercel.stores.redis import DELTA, HELD
@@ -89,6 +89,28 @@ async def _name_of_a_key(primaries: list[Server]) -> str:
         there = [name for server in primaries for name in server.lines("KEYS", "tiercel:{tiercel:*")]
         found = [name for name in there if ":l:" not in name]
     return found[0]
+
+
+async def test_no_service_gives_out_what_another_has_invalidated_when_a_replica_takes_over(tmp_path: Path) -> None:
+    """One that lacks the end of the log."""
+    primary, replica, watcher = watched(tmp_path / "servers")
+    with servers([primary, replica, watcher]):
+        await until(lambda: "slaves=1" in watcher.read("INFO", "sentinel"))
+        await until(lambda: "master_link_status:up" in replica.read("INFO", "replication"))
+        url = f"redis+sentinel://127.0.0.1:{watcher.port}/shop"
+        async with service(url, tmp_path, workers=2) as one, service(url, tmp_path, workers=2) as other:
+            history = History([one, other], delta=DELTA + 0.1)
+            playing = asyncio.create_task(history.played(14.0))
+            await asyncio.sleep(3.0)
+            replica.freeze()
+            await asyncio.sleep(0.5)
+            primary.kill()
+            replica.thaw()
+            await playing
+            assert history.violations == []
+            assert history.reads > 500
+            assert history.hits > 100
+            assert "role:master" in replica.read("INFO", "replication")
 
 
 async def test_no_service_gives_out_what_another_has_invalidated_whatever_becomes_of_the_server(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from redis_server import Server, free_port, servers
+from proxy import proxy
+from redis_server import Server, free_port, servers, watched
 
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel.errors import ConfigurationError, StoreError
@@ -238,6 +239,34 @@ async def test_a_frozen_server_fences_memory_and_is_followed_again_when_it_is_ba
         assert one.log.resets == 1
 
 
+async def test_a_connection_that_is_dead_without_a_word_is_given_up(shared: Server) -> None:
+    async with proxy(shared.port) as way:
+        one, other = Process(f"redis://127.0.0.1:{way.port}/0", "dead"), Process(shared.url, "dead")
+        async with one.running(), other.running():
+            way.lost = True
+            await until(lambda: not one.store.current(), within=2 * DELTA)
+            with pytest.raises(StoreError, match=f"nothing was heard for {SILENCE} s"):
+                await one.blobs()
+            cut = await other.store.append(["a"])
+            way.lost = False
+            await until(lambda: one.log.position >= cut)
+            assert await answered(one) == []
+            assert one.log.resets == 1
+
+
+async def test_a_slow_server_is_followed_all_the_same(shared: Server) -> None:
+    async with proxy(shared.port) as way:
+        one, other = Process(f"redis://127.0.0.1:{way.port}/0", "slow"), Process(shared.url, "slow")
+        async with one.running(), other.running():
+            way.delay = 0.2
+            await one.put()
+            assert await other.blobs() == [b"blob"]
+            for number in range(5):
+                cut = await other.store.append([f"{number}"])
+                await until(lambda cut=cut: one.log.position >= cut)  # type: ignore[misc]
+                assert one.store.current()
+
+
 async def test_connections_that_are_killed_lose_nothing(shared: Server) -> None:
     one, other = Process(shared.url, "killed"), Process(shared.url, "killed")
     async with one.running(), other.running():
@@ -401,18 +430,11 @@ def test_a_url_that_cannot_be_read_is_an_error_without_its_password() -> None:
 
 async def test_a_failover_is_a_new_log(tmp_path: Path) -> None:
     """Whatever the replica had not yet heard of."""
-    primary, watcher = Server(tmp_path / "primary"), Server(tmp_path / "sentinel", sentinel=True)
-    replica = Server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(primary.port))
-    lines = [
-        f"port {watcher.port}", "bind 127.0.0.1", f"dir {watcher.place}",
-        f"sentinel monitor shop 127.0.0.1 {primary.port} 1", "sentinel down-after-milliseconds shop 500",
-        "sentinel failover-timeout shop 5000",
-    ]  # fmt: skip
-    (watcher.place / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    primary, replica, watcher = watched(tmp_path)
     with servers([primary, replica, watcher]):
         one = Process(f"redis+sentinel://127.0.0.1:{watcher.port}/shop", "failover")
         other = Process(f"redis+sentinel://127.0.0.1:{watcher.port}/shop/0", "failover")
-        await until(lambda: b"slaves=1" in _sentinel(watcher), within=20)
+        await until(lambda: "slaves=1" in watcher.read("INFO", "sentinel"), within=20)
         async with one.running(), other.running():
             await one.put(tags=("a",))
             assert await other.blobs() == [b"blob"]
@@ -429,7 +451,3 @@ async def test_a_failover_is_a_new_log(tmp_path: Path) -> None:
 
 def _info(server: Server, name: str) -> str:
     return server.read("INFO", "stats").partition(f"{name}:")[2].partition("\r\n")[0]
-
-
-def _sentinel(server: Server) -> bytes:
-    return server.read("INFO", "sentinel").encode()

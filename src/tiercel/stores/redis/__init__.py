@@ -32,7 +32,7 @@ from tiercel.spi import Ask, Cut, Found, Log, Parcel
 from tiercel.stores.redis import _scripts as scripts
 from tiercel.stores.redis._cluster import Cluster
 from tiercel.stores.redis._line import Line
-from tiercel.stores.redis._places import Command, Connection, Place, RedisError, is_cluster, nodes, place, shown
+from tiercel.stores.redis._places import Command, Connection, Place, RedisError, is_cluster, nodes, opened, place, shown
 from tiercel.stores.redis._rows import is_due, of_record, to_found, to_judge, to_row, with_verdict
 from tiercel.stores.redis._scripts import Script
 
@@ -284,7 +284,7 @@ class RedisStore:
         while True:
             connection = self._place.connection()
             try:
-                await connection.connect()
+                await opened(connection)
                 while await self._read_on(connection):
                     failing = False
             except (RedisError, OSError, TimeoutError) as error:

@@ -13,7 +13,7 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
 from tiercel.errors import StoreError
 from tiercel.stores.redis._line import Line
-from tiercel.stores.redis._places import Address, Connection
+from tiercel.stores.redis._places import Address, Connection, opened
 
 HOPS: Final = 4
 """Servers that are asked for one answer: each may say that another has it."""
@@ -45,10 +45,10 @@ class Cluster:
         for seed in dict.fromkeys([*self._seeds, *self._slots.values()]):
             connection = self._connect(seed)
             try:
-                await connection.connect()
+                await opened(connection)
                 await connection.send_command("CLUSTER", "SLOTS")
                 self._learnt(seed, await connection.read_response())
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, TimeoutError) as error:
                 why = str(error)
             else:
                 return

@@ -15,7 +15,7 @@ from typing import Any, Final
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from tiercel.errors import StoreError
-from tiercel.stores.redis._places import Command, Connection
+from tiercel.stores.redis._places import Command, Connection, opened
 
 SILENCE: Final = 2.0
 """Seconds without an answer after which a connection is given up."""
@@ -71,7 +71,7 @@ class Line:
         self._dropped.clear()
         connection = self._connection()
         try:
-            await connection.connect()
+            await opened(connection)
             await self._exchange(connection)
         except (RedisError, OSError, TimeoutError) as error:
             self._fail(str(error) or type(error).__name__)

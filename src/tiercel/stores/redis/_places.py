@@ -1,5 +1,6 @@
 """From a URL to connections: redis, rediss, unix, Sentinel, a cluster."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
@@ -16,10 +17,12 @@ except ImportError as error:  # pragma: no cover - tried by hand, in an environm
     _MESSAGE = "redis:// needs the package redis. Install the extra: pip install 'tiercel[redis]'."
     raise ConfigurationError(_MESSAGE) from error
 
-__all__ = ["Address", "Command", "Connection", "Place", "RedisError", "is_cluster", "nodes", "place", "shown"]
+__all__ = ["Address", "Command", "Connection", "Place", "RedisError", "is_cluster", "nodes", "opened", "place", "shown"]
 
 CONNECT: Final = 1.0
 """Seconds that a connection may take to come about."""
+HANDSHAKE: Final = 2.0
+"""Seconds until the server has said that it may be used."""
 _pool: Any = ConnectionPool
 _sentinel: Any = Sentinel
 _sentinel_pool: Any = SentinelConnectionPool
@@ -55,6 +58,12 @@ class Connection(Protocol):
 
 
 Greet = Callable[[Connection], Awaitable[None]]
+
+
+async def opened(connection: Connection) -> None:
+    """Connect and greet; a server that accepts and then says nothing is not waited for."""
+    async with asyncio.timeout(HANDSHAKE):
+        await connection.connect()
 
 
 class Place(NamedTuple):
