@@ -191,6 +191,9 @@ class Cache:
             policy: `ttl` (required), `stale_while_revalidate`, `stale_if_error`, `tags`, and `key`: a callable over the
                 arguments that returns what stands for them in the key.
 
+        With a shared store the values of asynchronous functions are shared, if they come back from MessagePack exactly
+        as they were; an invalidation reaches all of them.
+
         Raises:
             ConfigurationError: An argument cannot be part of a key, the return annotation cannot be stored, a tag names
                 no argument, or a field of `Policy` is given that means nothing for a function.
@@ -266,7 +269,7 @@ class Cache:
             >>> asyncio.run(Cache().get("greeting")) is None
             True
         """
-        return self._named.get(key)
+        return await self._named.get(key)
 
     async def set(self, key: str, value: object, *, ttl: Duration, tags: str | Iterable[str] = ()) -> None:
         """Store a value: builtins, dates, UUIDs and the like, and containers of these.
@@ -282,6 +285,7 @@ class Cache:
         Raises:
             ConfigurationError: The ttl or a tag cannot be read.
             TypeError: The value cannot be stored; then nothing has changed.
+            NotAcknowledged: A shared store could not be told that what was there is replaced.
 
         Example:
             >>> import asyncio

@@ -1,4 +1,4 @@
-"""Stored responses as bytes, and back: for stores that other processes share.
+"""Stored responses and values as bytes, and back: for stores that other processes share.
 
 Moments are told as seconds before the blob was made. Whoever reads it adds how long it has been in store, by the
 store's clock, and counts back from its own now: no two machines' clocks are compared.
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tiercel._core import codec
+from tiercel._core.calls import Value
 from tiercel._core.entry import Entry, Partial, Selecting
 from tiercel._engine.compression import zstd
 
@@ -35,8 +36,18 @@ class _Response(msgspec.Struct, array_like=True, frozen=True):
     partial: tuple[int, int, int | None] | None
 
 
+class _Value(msgspec.Struct, array_like=True, frozen=True):
+    tags: tuple[str, ...]
+    made_ago: float
+    fresh_for: float
+    stale_while_revalidate: float
+    stale_if_error: float
+    cost: float
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Response).decode
+_decode_value = msgspec.msgpack.Decoder(_Value).decode
 
 
 class Blobs:
@@ -76,13 +87,11 @@ class Blobs:
             partial=None if part is None else (part.first, part.last, part.complete),
         )
         frame = codec.Frame(codec.RESPONSE, _encode(head), entry.body)
-        compress = self._zstd.compress if self._zstd and len(entry.body) > self._above else None
-        return codec.seal(frame, key=key, secret=self._secrets[0] if self._secrets else b"", compress=compress)
+        return self._sealed(frame, key)
 
     def read(self, blob: bytes, *, key: bytes, now: float, age: float, born: int) -> Entry | codec.Unreadable:
         """The response, as it is after so many seconds in store."""
-        decompress = self._zstd.decompress if self._zstd else None
-        frame = codec.unseal(blob, codec.RESPONSE, key=key, secrets=self._secrets, decompress=decompress)
+        frame = self._unsealed(blob, codec.RESPONSE, key)
         if isinstance(frame, str):
             return frame
         try:
@@ -90,6 +99,47 @@ class Blobs:
         except (msgspec.MsgspecError, UnicodeError):
             return "damaged"
         return _entry(head, frame.body, now - max(0.0, age), born)
+
+    def write_value(self, value: Value, packed: bytes, *, key: bytes, now: float) -> bytes:
+        """A value as it is now. Raises as `write` does."""
+        head = _Value(
+            tags=value.tags,
+            made_ago=max(0.0, now - value.made_at),
+            fresh_for=value.fresh_until - now,
+            stale_while_revalidate=value.stale_while_revalidate,
+            stale_if_error=value.stale_if_error,
+            cost=value.cost,
+        )
+        return self._sealed(codec.Frame(codec.VALUE, _encode(head), packed), key)
+
+    def read_value(self, blob: bytes, *, key: bytes, now: float, age: float, born: int) -> Value | codec.Unreadable:
+        """The value, as it is after so many seconds in store; its payload is what was packed."""
+        frame = self._unsealed(blob, codec.VALUE, key)
+        if isinstance(frame, str):
+            return frame
+        try:
+            head = _decode_value(frame.head)
+        except (msgspec.MsgspecError, UnicodeError):
+            return "damaged"
+        put_at = now - max(0.0, age)
+        return Value(
+            payload=frame.body,
+            tags=head.tags,
+            born=born,
+            made_at=put_at - head.made_ago,
+            fresh_until=put_at + head.fresh_for,
+            stale_while_revalidate=head.stale_while_revalidate,
+            stale_if_error=head.stale_if_error,
+            cost=head.cost,
+        )
+
+    def _sealed(self, frame: codec.Frame, key: bytes) -> bytes:
+        compress = self._zstd.compress if self._zstd and len(frame.body) > self._above else None
+        return codec.seal(frame, key=key, secret=self._secrets[0] if self._secrets else b"", compress=compress)
+
+    def _unsealed(self, blob: bytes, kind: int, key: bytes) -> codec.Frame | codec.Unreadable:
+        decompress = self._zstd.decompress if self._zstd else None
+        return codec.unseal(blob, kind, key=key, secrets=self._secrets, decompress=decompress)
 
 
 def _entry(head: _Response, body: bytes, put_at: float, born: int) -> Entry:

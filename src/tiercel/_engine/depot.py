@@ -12,9 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple, TypeVar, cast
 
 from tiercel._core import keys
+from tiercel._core.calls import Value
 from tiercel._core.entry import Entry, Request
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel._core.freshness import retain_until, seconds_until_stale
@@ -23,10 +25,11 @@ from tiercel._engine.blobs import Blobs
 from tiercel._engine.breaker import LONGEST, Breaker
 from tiercel._engine.fence import Fence
 from tiercel._engine.patience import patience
-from tiercel._engine.stamps import Stamps
+from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.tiers import Tiers, key_tag
+from tiercel._engine.values import Codec
 from tiercel.errors import NotAcknowledged, StoreError, TiercelError
-from tiercel.spi import Ask, Clock, Found, Holds, Parcel, Store, Witnesses
+from tiercel.spi import Ask, Clock, Found, Holds, Kept, Parcel, Store, Witnesses
 
 _log = logging.getLogger("tiercel")
 
@@ -68,6 +71,17 @@ class Claim:
         """The lease, for the first who wants it."""
         lease, self.lease = self.lease, None
         return lease
+
+
+@dataclass(slots=True)
+class Sought:
+    """What became of asking for a value: it is there; or it is ours, or another's, to make."""
+
+    value: Value | None = None
+    since: float = 0.0
+    """When it was asked for (monotonic)."""
+    wait: float = 0.0
+    lease: Lease | None = None
 
 
 class Depot:
@@ -147,11 +161,13 @@ class Depot:
             self._background.owe(self._background.start(self._put(key, entry, lease), where="store"))
 
     async def _put(self, key: bytes, entry: Entry | None, lease: Lease | None) -> None:
+        await self._store_parcel(key, lambda: None if entry is None else self._parcel(key, entry), lease)
+
+    async def _store_parcel(self, key: bytes, made: Callable[[], Parcel | None], lease: Lease | None) -> None:
         lane, token = lease or (b"", None)
 
         async def put() -> None:
-            # At the last moment: by what the log is then it was born, or it has been cut.
-            parcel = None if entry is None else self._parcel(key, entry)
+            parcel = made()  # at the last moment: by what the log is then it was born, or it has been cut
             if parcel is not None or token is not None:
                 await self._store.put(key, lane, parcel, token)
 
@@ -162,9 +178,30 @@ class Depot:
                 self._unreturned.append((key, lane, token))
                 self._make_good()
 
-    async def pause(self, claim: Claim, looks: int) -> None:
+    async def seek(self, key: bytes, codec: Codec, *, make: bool, early: float = 0.0) -> Sought:
+        """Ask for a value, and, to `make` it where there is none that is fresh, for leave to do so."""
+        ask = Ask(key=key, fields={}, lease=self._lease if make else 0.0, early=early)
+        since = self._clock.monotonic()
+        try:
+            found = await self._do(partial(self._fetch, ask))
+        except StoreError:  # told already
+            return Sought()
+        value = next((one for kept in found.kept if (one := self._value(key, codec, kept, found)) is not None), None)
+        lease = None if found.lease is None else Lease(b"", found.lease)
+        return Sought(value, since, found.wait, lease)
+
+    async def put_value(self, key: bytes, codec: Codec, value: Value | None, lease: Lease | None) -> None:
+        """Store a value for all, if there is one that others can read, and give the lease back."""
+
+        def parcel() -> Parcel | None:
+            packed = None if value is None else codec.pack(value.payload)
+            return None if value is None or packed is None else self._parcel_of(key, value, packed)
+
+        await self._store_parcel(key, parcel, lease)
+
+    async def pause(self, wait: float, looks: int) -> None:
         """Wait for what another process produces."""
-        await asyncio.sleep(min(claim.wait, LAST_LOOK, FIRST_LOOK * 2.0 ** min(looks, 8)))
+        await asyncio.sleep(min(wait, LAST_LOOK, FIRST_LOOK * 2.0 ** min(looks, 8)))
 
     # -- invalidation ------------------------------------------------------------------------------------------------
 
@@ -335,13 +372,7 @@ class Depot:
     async def _claim(self, key: bytes, lane: bytes, request: Request, names: frozenset[bytes], early: float) -> Claim:
         ask = Ask(key=key, fields=keys.offered(request.headers), lane=lane, lease=self._lease, early=early)
         since = self._clock.monotonic()
-
-        async def fetch() -> Found:
-            generation = self._stamps.generation
-            found = await self._store.fetch(ask)
-            return found if self._stamps.generation == generation else replace(found, kept=())  # of another log
-
-        found = await self._do(fetch)
+        found = await self._do(partial(self._fetch, ask))
         now, entries = self._clock.time(), list[Entry]()
         for kept in reversed(found.kept):
             entry = self._read(key, kept.parcel.blob, now, kept.age, found)
@@ -349,6 +380,44 @@ class Depot:
                 entries.append(self._tiers.adopt(key, entry, now, soft=kept.soft, since=since))
         lease = None if found.lease is None else Lease(lane, found.lease)
         return Claim(tuple(reversed(entries)), found.wait, lease, found.names - names)
+
+    async def _fetch(self, ask: Ask) -> Found:
+        generation = self._stamps.generation
+        found = await self._store.fetch(ask)
+        return found if self._stamps.generation == generation else replace(found, kept=())  # of another log
+
+    def _value(self, key: bytes, codec: Codec, kept: Kept, found: Found) -> Value | None:
+        now, born = self._clock.time(), self._stamps.own(found.at)
+        value = self._blobs.read_value(kept.parcel.blob, key=key, now=now, age=kept.age, born=born)
+        if isinstance(value, str):
+            self._tell(Unreadable(where="store", reason=value, key=key.hex()))
+            return None
+        try:
+            payload = codec.unpack(cast("bytes", value.payload))
+        except ValueError:  # as a release with another annotation has left it
+            return None
+        return replace(
+            value, payload=payload, fresh_until=min(value.fresh_until, now) if kept.soft else value.fresh_until
+        )
+
+    def _parcel_of(self, key: bytes, value: Value, packed: bytes) -> Parcel | None:
+        """None: it has been cut, or is of no use any more."""
+        now = self._clock.time()
+        if self._stamps.verdict(value.tags, value.born) is Verdict.CUT or now >= value.retain_until:
+            return None
+        try:
+            blob = self._blobs.write_value(value, packed, key=key, now=now)
+        except UnicodeEncodeError as error:
+            self._tell(Failed(where="store", error=error, key=key.hex()))
+            return None
+        return Parcel(
+            born=self._stamps.shared(value.born),
+            tags=value.tags,
+            fresh_for=max(0.0, value.fresh_until - now),
+            retain_for=value.retain_until - now,
+            cost=value.cost,
+            blob=blob,
+        )
 
     def _read(self, key: bytes, blob: bytes, now: float, age: float, found: Found) -> Entry | None:
         read = self._blobs.read(blob, key=key, now=now, age=age, born=self._stamps.own(found.at))

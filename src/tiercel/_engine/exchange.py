@@ -167,7 +167,7 @@ async def _ask_others(call: Call, key: bytes, search: _Search, depot: Depot, sto
     elif claim is not None:
         if claim.wait <= 0.0:
             return False
-        await depot.pause(claim, search.looks)
+        await depot.pause(claim.wait, search.looks)
         search.looks += 1
     search.claim = await depot.claim(key, call.request, names)
     return True

@@ -41,6 +41,8 @@ class Terms:
     ttl: float
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
+    shared: bool = False
+    """Whether other processes know the values by the same keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +98,15 @@ class Run:
         self.left = False
         """Whether nobody is there any more for whom it was begun."""
         self.over = False
+        self.found = False
+        """Whether another process has made it."""
         self.outcome: Value | Unstorable | None = None
         self._error: BaseException = RuntimeError("it is not over")
         self._traceback: TracebackType | None = None
+
+    def begin(self, born: int, since: float) -> None:
+        """What is called is called now."""
+        self.born, self.since = born, since
 
     def end(self, outcome: Value | Unstorable) -> None:
         self.outcome = outcome

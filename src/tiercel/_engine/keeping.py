@@ -47,6 +47,17 @@ class Keeper:
             engine.tell(Stored(key=making.key.hex(), weight=weight, lifetime=value.fresh_until - now, tags=tags))
         return value
 
+    def adopt(self, making: Making, value: Value, *, since: float) -> None:
+        """Keep what was asked for in the shared store at `since`."""
+        weight = making.terms.codec.weight(value.payload) + sum(map(len, value.tags)) + VALUE_OVERHEAD
+        tiers, now = self._engine.tiers, self._engine.clock.time()
+        with self._storing:
+            tiers.store_value(making.key, value, weight=weight, now=now, since=since)
+
+    def kept(self, making: Making, outcome: object) -> Value | None:
+        """What was made, if it is kept here: for others it is as good, or as bad."""
+        return outcome if isinstance(outcome, Value) and self._engine.tiers.memory.peek(making.key) is outcome else None
+
     def tags_of(self, making: Making, value: object) -> tuple[str, ...] | None:
         """None where they cannot be told: no invalidation would hit it."""
         if not callable(making.tags):

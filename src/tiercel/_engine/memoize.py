@@ -71,6 +71,7 @@ class _Call:
             ttl=policy.ttl or 0.0,
             stale_while_revalidate=policy.stale_while_revalidate,
             stale_if_error=policy.stale_if_error,
+            shared=not key_of.local,
         )
         for template in () if callable(policy.tags) else policy.tags:
             check_template(template, inspect.signature(function).parameters, f"{name}()")

@@ -54,9 +54,14 @@ class Named:
         self._writing: dict[bytes, int] = {}
         self._changing = threading.Lock()
 
-    def get(self, name: str) -> Any:  # noqa: ANN401 - what was set
+    async def get(self, name: str) -> Any:  # noqa: ANN401 - what was set
         """None where there is none."""
         wanted = self._recall.wanted(_seen, self._key(name), (), _nothing)
+        depot = self._engine.depot
+        if depot is not None and isinstance(self._recall.look(wanted.key), Miss):
+            sought = await depot.seek(wanted.key, _codec, make=False)
+            if sought.value is not None:
+                self._recall.keeper.adopt(wanted, sought.value, since=sought.since)
         match self._recall.look(wanted.key):
             case Hit(value=value) | HitRefresh(value=value):
                 return self._recall.answer(wanted, value, "hit")
@@ -74,7 +79,7 @@ class Named:
         others = self._engine.depot is not None
         noticed = others or self._recall.is_making(wanted.key) or wanted.key in self._writing
         born = await self._cut(wanted.key) if noticed else self._engine.stamps.position
-        self._recall.keeper.keep(wanted, payload, named, born=born)
+        await self._keep(wanted, payload, named, born)
 
     async def delete(self, name: str) -> int:
         return await self._cut(self._key(name))
@@ -103,8 +108,13 @@ class Named:
             undisturbed = self._engine.stamps.verdict((*named, key_tag(wanted.key)), began) is Verdict.USABLE
             cut = await self._cut(wanted.key)
         if undisturbed and not others:
-            self._recall.keeper.keep(wanted, payload, named, born=cut)
+            await self._keep(wanted, payload, named, cut)
         return cut
+
+    async def _keep(self, wanted: Making, payload: object, tags: tuple[str, ...], born: int) -> None:
+        value = self._recall.keeper.keep(wanted, payload, tags, born=born)
+        if self._engine.depot is not None:
+            await self._engine.depot.put_value(wanted.key, _codec, self._recall.keeper.kept(wanted, value), None)
 
     def _begin(self, key: bytes) -> None:
         with self._changing:
@@ -136,7 +146,7 @@ class Named:
         if callable(named):
             message = f"The tags of {name!r} cannot be a callable: there are no arguments to name. Give strings."
             raise ConfigurationError(message)
-        terms = Terms(label=LABEL, codec=_codec, ttl=seconds(ttl, where=f"The ttl of {name!r}"))
+        terms = Terms(label=LABEL, codec=_codec, ttl=seconds(ttl, where=f"The ttl of {name!r}"), shared=True)
         return self._recall.wanted(terms, self._key(name), named, make), named
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, assert_never
 from tiercel._core import calls
 from tiercel._core.calls import Value
 from tiercel._core.events import Answered
+from tiercel._engine.depot import Depot, Lease
 from tiercel._engine.engine import Engine
 from tiercel._engine.joining import (
     Making,
@@ -38,6 +39,11 @@ from tiercel._engine.values import ValueNotStorable
 
 REFRESHERS = 4
 """Threads that renew values of synchronous functions behind their callers."""
+
+EARLY: Final = 1e9
+"""Times its cost: whatever is found is to be renewed."""
+SAME: Final = 0.01
+"""Seconds by which the moments differ at which two processes think that one value was made."""
 
 _NOTHING: Final = object()
 
@@ -202,7 +208,7 @@ class Recall:
 
     def _taken(self, run: Run, making: Making, *, mine: bool) -> Any:  # noqa: ANN401 - or _NOTHING
         """What a run that is over has for one caller."""
-        result = "miss" if mine else "collapsed"
+        result = "hit" if run.found and mine else "miss" if mine else "collapsed"
         match run.outcome:
             case Value() as value:
                 return self.answer(making, value, result)
@@ -239,12 +245,50 @@ class Recall:
 
     async def _produce(self, run: TaskRun, making: Making) -> None:
         enclosing.set((*enclosing.get(), run))
+        depot, lease = self._engine.depot, None
+        if depot is not None and making.terms.shared:
+            found = await self._sought(making, depot)
+            if isinstance(found, Value):
+                self._adopt(run, found)
+                return
+            lease = found
+            run.begin(self._engine.stamps.position, self._engine.clock.monotonic())  # it is only now that it is called
         try:
             value = await call(making)
         except Exception as error:  # noqa: BLE001 - every caller gets it
             self._failed(run, making, error)
         else:
             self._finish(run, making, value)
+        finally:
+            if depot is not None and making.terms.shared:
+                await depot.put_value(making.key, making.terms.codec, self.keeper.kept(making, run.outcome), lease)
+
+    async def _sought(self, making: Making, depot: Depot) -> Value | Lease | None:
+        """What another process has made; else leave to make it, unless the store does not say."""
+        key, codec, looks, early = making.key, making.terms.codec, 0, 0.0
+        while True:
+            sought = await depot.seek(key, codec, make=True, early=early)
+            value, here = sought.value, self._engine.tiers.value(key)
+            if sought.lease is not None:
+                return sought.lease
+            if value is not None and self._engine.clock.time() < value.fresh_until:
+                if here is None or value.made_at > here[0].made_at + SAME:
+                    self.keeper.adopt(making, value, since=sought.since)
+                    return value
+                if early or sought.wait > 0.0:
+                    return value
+                early = EARLY  # it is here, and to be renewed
+            elif sought.wait <= 0.0:
+                return None
+            else:
+                await depot.pause(sought.wait, looks)
+                looks += 1
+
+    def _adopt(self, run: TaskRun, value: Value) -> None:
+        self._engine.counts.fills -= 1
+        run.found = True
+        self._runs.retire(run)
+        run.end(value)
 
     def _produce_now(self, run: ThreadRun, making: Making) -> None:
         token = enclosing.set((*enclosing.get(), run))

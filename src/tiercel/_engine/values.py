@@ -83,6 +83,24 @@ class Codec:
             return payload.thaw()
         return payload
 
+    def pack(self, payload: object) -> bytes | None:
+        """A payload for other processes; None: they would get something else."""
+        match payload:
+            case Packed():
+                return bytes(payload)
+            case Snapshot():
+                return None
+            case _:
+                return self._packed(payload)
+
+    def unpack(self, data: bytes) -> object:
+        """The payload that another process has packed. ValueError: it is none of this function's."""
+        try:
+            value = self._decode(data)
+        except _lossy as error:
+            raise ValueError(str(error)) from error
+        return value if freeze(value) is None else Packed(data)
+
     def weight(self, payload: object) -> int:
         """About how many bytes it takes."""
         match payload:
