@@ -27,7 +27,6 @@ __all__ = [
     "Store",
     "Stored",
     "Unreadable",
-    "Wakes",
     "Witnesses",
 ]
 
@@ -237,7 +236,7 @@ class Store(Protocol):
     - Leases save work. Nothing depends on them: whoever has none may `put`, too.
 
     `tiercel.testing.StoreContract` tells whether a store keeps this contract. What more it can do it says by further
-    methods: `Coherent`, `Wakes`, `Witnesses`, `Holds`.
+    methods: `Coherent`, `Witnesses`, `Holds`.
 
     Example:
         >>> from tiercel import Cache, Store
@@ -293,7 +292,7 @@ class Store(Protocol):
         ...
 
     async def put(self, key: bytes, lane: bytes, parcel: Parcel | None, lease: bytes | None) -> None:
-        """Store a parcel, unless there is none or one that was born later; give the lease back; wake who waits.
+        """Store a parcel, unless there is none or one that was born later; give the lease back.
 
         A key that has 64 usable variants takes no other; what is stored stays (`Found.kept` never grows beyond that).
 
@@ -345,15 +344,6 @@ class Coherent(Protocol):
 
         Called for every hit in memory: about 0.1 µs. A store that finds out by looking applies what is missing first.
         """
-        ...
-
-
-@runtime_checkable
-class Wakes(Protocol):
-    """A store that tells when what another process produces is there. One that does not is asked again and again."""
-
-    async def landed(self, key: bytes, lane: bytes, within: float) -> None:
-        """Wait until the lease may have ended; `within` seconds at most. Waking for nothing is no fault."""
         ...
 
 

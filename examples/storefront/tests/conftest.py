@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from redis_server import Server, servers
 from rich.console import Console
 from sqlalchemy import event
 
@@ -61,10 +62,25 @@ def loaded() -> Iterator[Path]:
         yield file
 
 
-@pytest.fixture
-def settings(loaded: Path) -> Iterator[Settings]:
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Server]:
     with TemporaryDirectory() as directory:
-        yield sqlite(Path(shutil.copy(loaded, directory)))
+        server = Server(Path(directory))
+        with servers([server]):
+            yield server
+
+
+@pytest.fixture
+def cache_url() -> str:
+    """Where the cache lives; a module whose claims hold wherever that is says so."""
+    return "memory://"
+
+
+@pytest.fixture
+def settings(loaded: Path, cache_url: str) -> Iterator[Settings]:
+    with TemporaryDirectory() as directory:
+        made = sqlite(Path(shutil.copy(loaded, directory)))
+        yield made.model_copy(update={"cache_url": cache_url})
 
 
 @pytest.fixture

@@ -1,10 +1,27 @@
 """What the README says about caching."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from httpx import AsyncClient, Response
+from redis_server import Server
+
+
+@pytest.fixture(params=["memory", "local", "redis"])
+def cache_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """It is so wherever the cache lives."""
+    match request.param:
+        case "redis":
+            server: Server = request.getfixturevalue("redis")
+            server.ask("FLUSHALL")
+            return server.url
+        case "local":
+            return f"local://{tmp_path}"
+        case _:
+            return "memory://"
+
 
 CACHED = ("/products/1", "/products?cut=Ideal", "/products/facets", "/stats/prices")
 
