@@ -1,8 +1,11 @@
 """Several processes that share a store: what one has, all have; what one cuts, nobody gets; what trouble costs."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -431,3 +434,113 @@ async def test_a_store_that_tells_nobody_of_cuts_is_asked_each_time() -> None:
 def test_what_selects_is_offered_by_name() -> None:
     offered = keys.offered([(b"host", b"shop"), (b"accept", b"a"), (b"range", b"bytes=0-")])
     assert set(offered) == {b"accept", b"*"}
+
+
+# -- several loops, and callers that go away ---------------------------------------------------------------------------
+
+
+async def test_a_lease_that_nobody_is_left_to_take_is_given_back() -> None:
+    async with host(Say(wait=0.1), count=2, latency=0.02) as shops:
+        one, other = shops.shops
+        await one.get("/warm")
+        asked = one.ask("/")
+        await asyncio.sleep(0.03)
+        assert asked.task is not None
+        asked.task.cancel()
+        await asyncio.sleep(0.2)
+        began = asyncio.get_running_loop().time()
+        assert (await other.get("/")).body == b"hello"
+        assert asyncio.get_running_loop().time() - began < 0.5
+
+
+async def test_of_two_who_want_the_lease_the_one_who_stays_gets_it() -> None:
+    async with host(Say(wait=0.1), count=2, latency=0.02) as shops:
+        one, other = shops.shops
+        for shop in shops.shops:
+            await shop.get("/warm")
+        calls = shops.calls
+        gone, stays = one.ask("/"), one.ask("/")
+        await asyncio.sleep(0.03)
+        assert gone.task is not None
+        gone.task.cancel()
+        assert (await stays.done()).body == b"hello"
+        await asyncio.sleep(0.1)
+        assert (await other.get("/")).said == "hit"
+        assert shops.calls == calls + 1
+
+
+async def test_what_asks_the_store_may_be_cancelled_before_it_begins() -> None:
+    async with host(count=1) as shops:
+        (shop,) = shops.shops
+        await shop.get("/warm")
+        asked = shop.ask("/")
+        await turns(3)
+        for task in list(shop.engine.background._tasks):
+            task.cancel()
+        assert (await asked.done()).body == b"hello"
+        assert (await shop.get("/")).body == b"hello"
+
+
+async def test_an_invalidation_from_code_that_cannot_wait_is_done_here_at_once() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        for shop in shops.shops:
+            await shop.get()
+        one.engine.invalidate_now([TAG])
+        assert (await one.get()).said.startswith("fwd=uri-miss")
+        await asyncio.sleep(0.1)
+        assert (await other.get()).said != "hit" or shops.calls == 2
+
+
+async def test_to_invalidate_nothing_is_nothing() -> None:
+    async with host(count=1) as shops:
+        (shop,) = shops.shops
+        await shop.get()
+        await shop.engine.invalidate([])
+        async with shop.engine.mutation(()):
+            pass
+        assert (await shop.get()).said == "hit"
+
+
+@pytest.mark.realtime
+async def test_a_second_loop_of_the_process_may_invalidate_and_takes_the_store_from_nobody(tmp_path: Path) -> None:
+    cache = Cache(f"local://{tmp_path}")
+    await cache.open()
+    await cache.set("limit", 1, ttl=60)
+
+    def elsewhere() -> None:
+        asyncio.run(cache.invalidate("x"))
+        with pytest.raises(NotAcknowledged):
+            asyncio.run(_changed(cache))
+
+    await asyncio.to_thread(elsewhere)
+    for _ in range(3):
+        await cache.set("limit", 2, ttl=60)
+        assert await cache.get("limit") == 2
+    await cache.aclose()
+
+
+async def _changed(cache: Cache) -> None:
+    async with cache.mutation("x"):
+        pass
+
+
+@pytest.mark.realtime
+async def test_a_thread_that_invalidates_while_the_loop_is_busy_hears_no_timeout(tmp_path: Path) -> None:
+    cache = Cache(f"local://{tmp_path}", store_timeout=0.01)
+    await cache.open()
+    await cache.set("limit", 1, ttl=60, tags="x")
+    thread = threading.Thread(target=cache.engine.invalidate_now, args=(["x"],))
+    thread.start()
+    time.sleep(0.1)  # noqa: ASYNC251 - the loop is busy
+    assert await cache.get("limit") is None
+    await asyncio.to_thread(thread.join)
+    await cache.aclose()
+
+
+async def test_nothing_is_said_to_be_kept_for_longer_than_a_store_can_count() -> None:
+    async with host(Say(headers=[(b"cache-control", b"max-age=2147483648, stale-if-error=99999999999999")])) as shops:
+        one, other, _ = shops.shops
+        await one.get()
+        await turns()
+        assert (await other.get()).said == "hit"

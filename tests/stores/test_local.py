@@ -264,7 +264,7 @@ async def _play(here: Here, rounds: int) -> tuple[int, int]:
 async def test_who_is_further_behind_than_the_log_reaches_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ledger, "RECORDS", 10)
+    monkeypatch.setattr(_ledger, "EACH", 800_000)  # ten records
     here, other = Here(tmp_path), Here(tmp_path)
     async with here.running(), other.running():
         for number in range(10):
@@ -277,6 +277,25 @@ async def test_who_is_further_behind_than_the_log_reaches_begins_anew(
         assert (here.log.resets, here.log.cuts, here.log.position) == (2, [], other.log.position)
         with environment(tmp_path, 8_000_000, print).begin() as transaction:
             assert transaction.stat(environment(tmp_path, 8_000_000, print).tables[b"log"])["entries"] == 10
+
+
+async def test_cuts_take_no_more_room_than_their_records_and_are_not_forgotten_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ledger, "EACH", 80_000)  # a hundred records
+    here = Here(tmp_path)
+    async with here.running():
+        await here.store.put(KEY, b"", parcel(b"old", tags=("a",), born=here.log.position), None)
+        await here.store.append(["a"])
+        for number in range(300):
+            await here.store.append([f"{number}"])
+        await here.store.put(KEY, b"", parcel(b"late", tags=("a",)), None)
+        assert await here.blobs() == []
+        env = environment(tmp_path, 8_000_000, print)
+        with env.begin() as transaction:
+            assert transaction.stat(env.tables[b"cuts"])["entries"] <= 100
+        await here.store.put(KEY, b"", parcel(b"new", tags=("a",), born=here.log.position), None)
+        assert await here.blobs() == [b"new"]
 
 
 async def test_after_a_fork_the_child_opens_the_file_itself(tmp_path: Path) -> None:

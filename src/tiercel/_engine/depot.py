@@ -8,6 +8,7 @@ append: an invalidation, acknowledged when all who share the store are bound by 
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -42,6 +43,8 @@ HELD: Final = 30.0
 """Seconds that a change may take before its tags are cut although nobody has said that it is over."""
 WITNESSED: Final = 5.0
 """Seconds that other processes get to apply a cut that is waited for."""
+LASTING: Final = 2.0**31
+"""Seconds, 68 years: longer than that nothing is fresh, or kept."""
 QUEUED: Final = 1_000
 """Invalidations that wait for the store to come back; beyond that, everything is cut instead."""
 
@@ -110,7 +113,7 @@ class Depot:
         self._lease = lease or LEASE
         self._blobs = blobs
         self._breaker = Breaker(clock.monotonic)
-        self._claims: dict[tuple[bytes, bytes], asyncio.Future[Claim]] = {}
+        self._claims: dict[tuple[bytes, bytes], _Asked] = {}
         self._queued: deque[tuple[tuple[str, ...], bool]] = deque()
         """Invalidations of which the store has not been told."""
         self._unreturned: deque[tuple[bytes, bytes, bytes]] = deque()
@@ -133,6 +136,9 @@ class Depot:
         loop = asyncio.get_running_loop()
         with self._opening:
             session = self._session
+            if session is not None and session.is_elsewhere:
+                message = "it is open in another event loop of this process, and cannot be in two"
+                raise StoreError(message)
             if session is None or session.loop is not loop or session.is_over:
                 session = self._session = _Session(self._store, self._stamps, self._tell, loop)
         await session.opened()
@@ -148,12 +154,31 @@ class Depot:
     async def claim(self, key: bytes, request: Request, names: frozenset[bytes], *, early: float = 0.0) -> Claim:
         """Bring what is stored into memory, or ask for leave to produce it: once for all who want the same."""
         lane = _lane(names, request)
-        running = self._claims.get((key, lane))
-        if running is None or running.get_loop() is not asyncio.get_running_loop():
-            running = self._claims[key, lane] = asyncio.get_running_loop().create_future()
-            asking = self._claim(key, lane, request, names, early)
-            self._background.start(self._claimed(running, (key, lane), asking), where="store")
-        return await asyncio.shield(running)
+        asked = self._claims.get((key, lane))
+        if asked is None or asked.answer.get_loop() is not asyncio.get_running_loop():
+            asked = self._claims[key, lane] = _Asked(asyncio.get_running_loop().create_future())
+            claim = self._claim(key, lane, request, names, early)
+            asking = self._background.start(self._answer(asked, claim), where="store")
+            asking.add_done_callback(partial(self._settle, asked, (key, lane)))
+        asked.waiting += 1
+        try:
+            return await asyncio.shield(asked.answer)
+        except asyncio.CancelledError:
+            if asked.waiting == 1:  # nobody is left who could take what comes
+                asked.answer.add_done_callback(partial(self._give_back, key))
+            raise
+        finally:
+            asked.waiting -= 1
+
+    def _settle(self, asked: "_Asked", place: tuple[bytes, bytes], _: object) -> None:
+        """However the asking ended, also if it was cancelled before its first step: nobody waits for it any more."""
+        if self._claims.get(place) is asked:
+            del self._claims[place]
+        if not asked.answer.done():
+            asked.answer.set_result(Claim())
+
+    def _give_back(self, key: bytes, answer: "asyncio.Future[Claim]") -> None:
+        self.put(key, None, answer.result().take())
 
     def put(self, key: bytes, entry: Entry | None, lease: Lease | None) -> None:
         """Store a response for all, if there is one, and give the lease back: behind the reply."""
@@ -211,6 +236,10 @@ class Depot:
         Raises:
             NotAcknowledged: The store did not answer; here it is done, and it is queued for the others.
         """
+        session = self._session
+        if session is not None and session.is_elsewhere:
+            there = asyncio.run_coroutine_threadsafe(self.append(tags, soft=soft), session.loop)
+            return await asyncio.wrap_future(there)
         try:
             cut = await self._do(lambda: self._store.append(tags, soft=soft))
         except StoreError as error:
@@ -260,18 +289,16 @@ class Depot:
 
     def append_soon(self, tags: tuple[str, ...]) -> None:
         """The same from code that cannot await; it is waited for where that does not stop the loop."""
+        self._stamps.cut_meanwhile(tags, soft=False)
         session = self._session
-        if session is None:
-            self._put_off(tags, soft=False)
-            return
-        try:
-            on_loop = asyncio.get_running_loop() is session.loop
-        except RuntimeError:
-            on_loop = False
-        if on_loop:
+        if session is not None and session.is_elsewhere:
+            work = asyncio.run_coroutine_threadsafe(self._append_quietly(tags), session.loop)
+            with contextlib.suppress(TimeoutError):  # it goes on, and what fails is queued
+                work.result(2.0 * self._deadline)
+        elif session is not None and session.is_here:
             self._background.start(self._append_quietly(tags), where="invalidation")
         else:
-            asyncio.run_coroutine_threadsafe(self._append_quietly(tags), session.loop).result(2.0 * self._deadline)
+            self._put_off(tags, soft=False)
 
     async def _append_quietly(self, tags: tuple[str, ...]) -> None:
         with contextlib.suppress(NotAcknowledged):  # told already, and queued
@@ -357,17 +384,9 @@ class Depot:
             _log.warning("The shared store does again what it is asked to.")
         return done
 
-    async def _claimed(
-        self, asked: "asyncio.Future[Claim]", place: tuple[bytes, bytes], asking: Coroutine[object, object, Claim]
-    ) -> None:
-        claim = Claim()  # where the store fails, which is told already, the application is asked
-        try:
-            with contextlib.suppress(StoreError):
-                claim = await asking
-        finally:
-            del self._claims[place]
-            if not asked.done():
-                asked.set_result(claim)
+    async def _answer(self, asked: "_Asked", claim: Coroutine[object, object, Claim]) -> None:
+        with contextlib.suppress(StoreError):  # which is told already: the application is asked
+            asked.answer.set_result(await claim)
 
     async def _claim(self, key: bytes, lane: bytes, request: Request, names: frozenset[bytes], early: float) -> Claim:
         ask = Ask(key=key, fields=keys.offered(request.headers), lane=lane, lease=self._lease, early=early)
@@ -413,8 +432,8 @@ class Depot:
         return Parcel(
             born=self._stamps.shared(value.born),
             tags=value.tags,
-            fresh_for=max(0.0, value.fresh_until - now),
-            retain_for=value.retain_until - now,
+            fresh_for=_lasting(value.fresh_until - now),
+            retain_for=_lasting(value.retain_until - now),
             cost=value.cost,
             blob=blob,
         )
@@ -440,8 +459,8 @@ class Depot:
             selecting=entry.selecting,
             born=self._stamps.shared(entry.born),
             tags=(*entry.tags, key_tag(key)),
-            fresh_for=0.0 if entry.must_validate else max(0.0, seconds_until_stale(entry, now)),
-            retain_for=max(0.0, retain_until(entry) - now),
+            fresh_for=0.0 if entry.must_validate else _lasting(seconds_until_stale(entry, now)),
+            retain_for=_lasting(retain_until(entry) - now),
             cost=entry.cost,
             blob=blob,
         )
@@ -454,6 +473,14 @@ class Promise(NamedTuple):
     token: bytes
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A question to the store, and how many wait for the answer."""
+
+    answer: "asyncio.Future[Claim]"
+    waiting: int = 0
+
+
 class _Session:
     """A store that is open, in a task of its own: whatever it enters, it leaves in the same task."""
 
@@ -461,9 +488,23 @@ class _Session:
         self, store: Store, log: Stamps, tell: Callable[[Event], None], loop: asyncio.AbstractEventLoop
     ) -> None:
         self.loop = loop
+        self._pid = os.getpid()
         self._opened: asyncio.Future[None] = loop.create_future()
         self._closing = asyncio.Event()
         self._task = loop.create_task(self._run(store, log, tell), name="tiercel store")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running code is in its loop."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is open in a loop that runs in another thread; after a fork no thread of the parent's runs."""
+        return not self.is_here and not self.is_over and self.loop.is_running() and self._pid == os.getpid()
 
     @property
     def is_over(self) -> bool:
@@ -501,6 +542,11 @@ class _Session:
         if not self._opened.done():
             self._opened.set_exception(error)
             self._opened.exception()  # there may be nobody left to hear of it
+
+
+def _lasting(seconds: float) -> float:
+    """What a store can count with."""
+    return min(max(0.0, seconds), LASTING)
 
 
 def _lane(names: frozenset[bytes], request: Request) -> bytes:

@@ -112,9 +112,11 @@ class Engine:
         Raises:
             NotAcknowledged: The others may not have been told. Here it is done.
         """
-        if self.depot is None:
-            return self.cut(tags, soft=soft)
         named = tuple(tags)
+        if not named:
+            return self.stamps.position
+        if self.depot is None:
+            return self.cut(named, soft=soft)
         return self._told_of(await self.depot.append(named, soft=soft), named, soft=soft)
 
     @asynccontextmanager
@@ -124,7 +126,7 @@ class Engine:
         Raises:
             NotAcknowledged: As `invalidate`; or before what is inside begins.
         """
-        promise = None if self.depot is None else await self.depot.promise(tags)
+        promise = None if self.depot is None or not tags else await self.depot.promise(tags)
         try:
             yield
         finally:

@@ -9,11 +9,14 @@ from tiercel.spi import Cut, Parcel
 from tiercel.stores import _rows as rows
 from tiercel.stores._environment import Environment
 
-RECORDS: Final = 100_000
-"""Records of the log that are kept; who is further behind begins anew."""
+EACH: Final = 1024
+"""Of so many bytes that may be stored one record of the log is kept. Who is further behind begins anew; and what was
+born before the first record is of no use any more, so that no cut has to be kept for longer than its record."""
 
 _POSITION: Final = b"position"
+_FLOOR: Final = b"floor"
 _AT_ONCE: Final = 64
+_FEW: Final = 4
 
 
 class Ledger:
@@ -48,6 +51,8 @@ class Ledger:
 
     def verdict(self, transaction: Any, parcel: Parcel) -> bool | None:  # noqa: ANN401
         """Whether it has been cut softly; None where it has been cut hard."""
+        if parcel.born < self._floor(transaction):
+            return None
         soft = False
         for name in [self._space, *[rows.tag_key(self._space, tag) for tag in parcel.tags]]:
             hard, softly = self._cut_of(transaction, name)
@@ -58,7 +63,7 @@ class Ledger:
 
     def records(self, transaction: Any, after: int) -> list[Cut] | None:  # noqa: ANN401
         """What was appended to this namespace since; None where it is not all there any more."""
-        if not self.position(transaction) - RECORDS < after + 1 <= self.position(transaction) + 1:
+        if not self._floor(transaction) <= after <= self.position(transaction):
             return None
         with transaction.cursor(db=self._log) as cursor:
             there = cursor.set_range(rows.number(after + 1))
@@ -100,11 +105,28 @@ class Ledger:
 
     def _next(self, transaction: Any) -> int:  # noqa: ANN401
         position = self.position(transaction) + 1
-        if position > RECORDS:
-            transaction.delete(rows.number(position - RECORDS), db=self._log)
+        self._forget(transaction, position - max(1, self._env.size // EACH))
         transaction.put(_POSITION, rows.number(position), db=self._meta)
         self._env.word[0] = position
         return position
+
+    def _forget(self, transaction: Any, until: int) -> None:  # noqa: ANN401
+        """Let go of the oldest records, a few at a time, and of the cuts that are no younger."""
+        with transaction.cursor(db=self._log) as cursor:
+            found = [(bytes(key), bytes(data)) for (key, data), _ in zip(cursor, range(_FEW), strict=False)]
+        for key, data in found:
+            if rows.to_number(key) > until:
+                break
+            for name in rows.cuts_of(data):
+                if max(self._cut_of(transaction, name)) <= until:
+                    transaction.delete(name, db=self._cuts)
+            transaction.delete(key, db=self._log)
+            transaction.put(_FLOOR, key, db=self._meta)
+
+    def _floor(self, transaction: Any) -> int:  # noqa: ANN401
+        """Id of the last record that is there no more."""
+        found = transaction.get(_FLOOR, db=self._meta)
+        return 0 if found is None else rows.to_number(found)
 
     def _cut_of(self, transaction: Any, name: bytes) -> tuple[int, int]:  # noqa: ANN401
         """Ids of the last hard cut and the last soft one."""

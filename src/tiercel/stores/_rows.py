@@ -124,6 +124,12 @@ def to_record(space: bytes, tags: Sequence[str], *, soft: bool) -> bytes:
     return space + json.dumps([soft, *tags]).encode()
 
 
+def cuts_of(data: bytes) -> list[bytes]:
+    """The names of the cuts that a record made, whatever its namespace; not that of everything, which stays."""
+    space, record = data[:_DIGEST], data[_DIGEST:]
+    return [tag_key(space, tag) for tag in json.loads(record)[1:]] if record else []
+
+
 def of_record(space: bytes, cut: int, data: bytes) -> Cut | None:
     """None where it is another namespace's, or cuts nothing."""
     if not data.startswith(space):

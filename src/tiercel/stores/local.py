@@ -91,7 +91,8 @@ class LocalStore:
             await self._write(opened.enter)
             yield
         finally:
-            self._open = None
+            if self._open is opened:  # whoever has opened it since goes on
+                self._open = None
             await opened.aclose()
 
     async def fetch(self, ask: Ask) -> Found:
@@ -120,7 +121,10 @@ class LocalStore:
         if opened is None:
             return False
         word = opened.word[0]
-        if word != opened.seen and not self._read(partial(opened.catch_up, word)):
+        try:
+            if word != opened.seen and not self._read(partial(opened.catch_up, word)):
+                return False
+        except StoreError:  # whoever asks the store is told
             return False
         return opened.promised == inf or self._now() < opened.promised
 

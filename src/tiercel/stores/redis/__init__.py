@@ -99,8 +99,10 @@ class RedisStore:
     @asynccontextmanager
     async def _running(self, log: Log, tell: Callable[[Event], None]) -> AsyncGenerator[None]:
         self._log, self._tell, self._epoch, self._asof = log, tell, b"", -inf
+        self._position = self._last = 0
+        self._leases = {}
         self._name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(2)}"
-        self._line = Line(self._place.connection, self._where)
+        line = self._line = Line(self._place.connection, self._where)
         works = [asyncio.create_task(self._line.run(), name="tiercel redis")]
         try:
             if self._cluster is not None:
@@ -111,7 +113,8 @@ class RedisStore:
             await self._proved()
             yield
         finally:
-            self._log = None
+            if self._line is line:  # whoever has opened it since goes on
+                self._log = None
             for work in works:
                 work.cancel()
             await asyncio.wait(works)
@@ -212,12 +215,16 @@ class RedisStore:
         return self._log is not None and time.monotonic() - self._asof <= DELTA
 
     async def _cut(self, tags: Sequence[str], promise: bytes, *, soft: bool) -> int:
-        epoch = self._epoch
+        epoch, known = self._epoch, max(self._position, self._last)
         given: Command = (epoch, int(soft), promise, *map(_encoded, tags))
         cut = int((await self._ask(scripts.APPEND, [self._control], *given))[1])
+        if cut <= known and self._epoch == epoch:
+            self._line.drop()
+            message = f"{self._where}: the log ended before what is known of it; the server has lost its end"
+            raise StoreError(message)
         if self._log is not None and self._epoch == epoch:  # else it has been reset, and nothing is left to be cut
             self._log.apply([Cut(id=cut, tags=tuple(tags), soft=soft)], cut)
-            self._last = cut
+            self._last = max(self._last, cut)
         return cut
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -266,7 +273,8 @@ class RedisStore:
     async def _greet(self, connection: Connection) -> None:
         """Before anything is asked on a connection: find out whether the log is the one that is known here."""
         await self._load(connection)
-        await connection.send_command("EVALSHA", scripts.GREET.digest, 1, self._control, secrets.token_hex(8))
+        known = (secrets.token_hex(8), self._epoch, max(self._position, self._last))
+        await connection.send_command("EVALSHA", scripts.GREET.digest, 1, self._control, *known)
         epoch, head, longest, policy = await connection.read_response()
         if self._log is None or epoch == self._epoch:
             return
@@ -274,7 +282,9 @@ class RedisStore:
         self._before, self._longest = int(longest), (0, int(longest))
         self._log.reset(int(head))
         if policy.startswith(b"allkeys"):
-            why = "may evict invalidations before what they hit: set maxmemory-policy to volatile-ttl or noeviction"
+            why = (
+                "may evict the invalidations, which is a cold cache: set maxmemory-policy to volatile-lru or noeviction"
+            )
             self._tell(Failed(where=self._where, error=StoreError(f"its policy {policy.decode()} {why}")))
 
     # -- the tail ----------------------------------------------------------------------------------------------------
@@ -287,7 +297,7 @@ class RedisStore:
                 await opened(connection)
                 while await self._read_on(connection):
                     failing = False
-            except (RedisError, OSError, TimeoutError) as error:
+            except (RedisError, OSError, TimeoutError, LookupError, ValueError) as error:
                 await self._find_again(error)
                 if not failing:  # once, until it works again
                     why = str(error) or type(error).__name__
@@ -328,7 +338,10 @@ class RedisStore:
         records = [of_record(*record) for record in streams[0][1]] if streams else []
         if records:
             self._advance(self._log, records)
-        if len(records) < AT_ONCE:
+        elif self._position < tended[1]:  # the log has gone, and what was appended with it
+            self._log.reset(tended[1])
+            self._position = tended[1]
+        if self._position >= tended[1]:
             self._asof = sent
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from tiercel.errors import StoreError
 from tiercel.stores.redis._places import Command, Connection, opened
@@ -110,8 +110,8 @@ class Line:
         while True:
             try:
                 answer, error = await connection.read_response(), None
-            except ReadOnlyError:
-                raise  # it was the primary once: the next connection finds the one that is
+            except (ReadOnlyError, NoScriptError):
+                raise  # the next connection finds the one that is the primary, and loads the scripts
             except ResponseError as refusal:
                 answer, error = None, StoreError(f"{self._where}: {refusal}")
                 error.__cause__ = refusal

@@ -91,7 +91,7 @@ def place(url: str, greet: Greet) -> Place:
     try:
         return _watched(parts, how) if parts.scheme == SENTINEL else Place(_pool.from_url(url, **how).make_connection)
     except (ValueError, TypeError, AttributeError) as error:
-        raise _unreadable(url, error) from error
+        raise _unreadable(url, error) from None  # which may quote what is secret
 
 
 def is_cluster(url: str) -> bool:
@@ -118,7 +118,7 @@ def nodes(url: str) -> tuple[list[Address], Callable[[Address, Greet], Connectio
     try:
         return [_address(host, _PORT) for host in hosts.split(",")], connection
     except ValueError as error:
-        raise _unreadable(url, error) from error
+        raise _unreadable(url, error) from None
 
 
 def _how(greet: Greet) -> dict[str, Any]:
@@ -133,16 +133,17 @@ def _how(greet: Greet) -> dict[str, Any]:
 
 def _unreadable(url: str, error: Exception) -> ConfigurationError:
     ways = f"{SENTINEL}://host:26379,other:26379/service or {CLUSTER[0]}://host:6379,other:6379"
+    why = "" if "@" in url else f": {error}"  # which may quote what is secret
     return ConfigurationError(
-        f"{shown(url)} cannot be read: {error}. Write redis://host:6379/0, rediss://, unix:///path, {ways}."
+        f"{shown(url)} cannot be read{why}. Write redis://host:6379/0, rediss://, unix:///path, {ways}."
     )
 
 
 def shown(url: str) -> str:
-    """The URL without what is secret in it."""
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return f"{parts.scheme}://{'***' if at else ''}{at}{host}{parts.path}"
+    """The URL without what is secret in it, wherever that was written."""
+    scheme, _, rest = url.partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}://{'***' if at else ''}{at}{place.partition('?')[0]}"
 
 
 def _watched(parts: SplitResult, how: dict[str, Any]) -> Place:

@@ -30,7 +30,7 @@ local function cuts(control, tag)
   if not control then
     return 0, 0
   end
-  local found = redis.call('GET', control .. ':t:' .. tag)
+  local found = redis.call('HGET', control, 't:' .. tag)
   if not found then
     return 0, 0
   end
@@ -49,7 +49,13 @@ local function cut(control, tags, soft)
   if #tags == 0 then
     redis.call('HSET', control, 'all', text(id))
   end
-  local longest = tonumber(redis.call('HGET', control, 'longest') or DAY)
+  -- Cuts are beside the epoch, so that no server evicts them without it. They are let go of when they can hit nothing.
+  local now, ends = math.floor(clock() / 1000), control .. ':ends'
+  for _, tag in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 10 + #tags)) do
+    redis.call('HDEL', control, 't:' .. tag)
+    redis.call('ZREM', ends, tag)
+  end
+  local last = now + tonumber(redis.call('HGET', control, 'longest') or DAY) + SLACK
   for _, tag in ipairs(tags) do
     local hard, softly = cuts(control, tag)
     if soft == '1' then
@@ -57,7 +63,8 @@ local function cut(control, tags, soft)
     else
       hard = id
     end
-    redis.call('SET', control .. ':t:' .. tag, text(hard) .. ' ' .. text(softly), 'PX', text(longest + SLACK))
+    redis.call('HSET', control, 't:' .. tag, text(hard) .. ' ' .. text(softly))
+    redis.call('ZADD', ends, text(last), tag)
   end
   return id
 end

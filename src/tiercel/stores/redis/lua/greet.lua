@@ -1,11 +1,14 @@
 -- Which log this is. A server that was started since it was last greeted, or is another one, may lack cuts that were
--- acknowledged: then a new epoch begins, and nothing stored before is of any use.
--- KEYS: control. ARGV: a name for a new epoch.
+-- acknowledged; one whose log ends before what is known lacks some. Then a new epoch begins, and nothing stored before is
+-- of any use.
+-- KEYS: control. ARGV: a name for a new epoch, the epoch that the caller knows, the last id that it knows of it.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%w-]+)')
-local known = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'head', 'longest')
-if known[1] ~= run or not known[2] then
-  redis.call('HSET', KEYS[1], 'run', run, 'epoch', ARGV[1])
-  known[2] = ARGV[1]
+local noted = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'head', 'longest')
+local epoch, head, longest = noted[2], tonumber(noted[3] or 0), tonumber(noted[4] or DAY)
+if noted[1] ~= run or not epoch or (epoch == ARGV[2] and head < tonumber(ARGV[3])) then
+  epoch = ARGV[1]
+  redis.call('DEL', KEYS[1], KEYS[1] .. ':log', KEYS[1] .. ':ends')
+  redis.call('HSET', KEYS[1], 'run', run, 'epoch', epoch, 'head', text(head), 'longest', text(longest))
 end
-return {known[2], known[3] or '0', known[4] or text(DAY), policy or ''}
+return {epoch, head, longest, policy or ''}

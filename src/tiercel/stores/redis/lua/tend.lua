@@ -1,6 +1,7 @@
--- Keep the promises that are due, and note how far a process has come.
+-- Keep the promises that are due, and note how far a process has come. The end of the log: whoever reads on gets there.
 -- KEYS: control. ARGV: epoch, name of the process, its position.
-if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
+local head = known(KEYS[1], ARGV[1])
+if not head or head < tonumber(ARGV[3]) then
   return {'epoch'}
 end
 local now = clock()
@@ -10,4 +11,4 @@ for _, promise in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1] .. ':holds', '-inf'
 end
 redis.call('HSET', KEYS[1] .. ':processes', ARGV[2], ARGV[3] .. ' ' .. text(now))
 redis.call('PEXPIRE', KEYS[1] .. ':processes', DAY)
-return {'ok'}
+return {'ok', tonumber(redis.call('HGET', KEYS[1], 'head') or 0)}
