@@ -9,6 +9,7 @@ from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 from benchmarks.apps import BODY, DAY, raw
+from benchmarks.hits import KEYS, LITTLE
 from benchmarks.rows import Benchmark, Row, Run, value
 from benchmarks.servers import HOST, Running, redis, redis_url
 from benchmarks.timing import asked, nothing_more, on_loop, scope_of, unheard
@@ -17,9 +18,6 @@ from tiercel.spi import Ask, Parcel, Store
 from tiercel.testing import RecordingLog
 
 AT_ONCE = 64
-KEYS = 3_000
-LITTLE = "64KB"
-"""The least that memory can be bound to: a dozen of the responses."""
 PATIENCE = 5.0
 """Seconds: it is the rate that is measured, and nobody gives up."""
 TRIPS = 1_000
@@ -50,7 +48,7 @@ def rows(run: Run) -> Iterator[Row]:
         runner.run(_fill(server))
 
         def rate(name: str) -> float:
-            found[name].append(runner.run(_rates(server, ways[name](server), run.pick(3_200, 25_600))))
+            found[name].append(runner.run(_rates(server, ways[name](server), run.pick(9_600, 25_600))))
             return found[name][-1].by_clock
 
         for name in ways:
@@ -62,8 +60,10 @@ def rows(run: Run) -> Iterator[Row]:
             yield Row(name=name, samples=tuple(one.by_cpu for one in rates), unit="reads/CPU s")
         for name, rates in found.items():
             yield Row(name=name, samples=tuple(one.by_server for one in rates), unit="reads/CPU s of Redis")
-        for name, lease in (("a hit", 0.0), ("a miss, with leave to produce it", 60.0)):
-            trips = tuple(runner.run(_trips(server, lease)) for _ in range(run.pick(3, 5)))
+        places = [KEYS + TRIPS * turn for turn in range(run.pick(3, 5))]  # where nothing is stored
+        hits = tuple(runner.run(_trips(server, 0, lease=0.0)) for _ in places)
+        misses = tuple(runner.run(_trips(server, place, lease=60.0)) for place in places)
+        for name, trips in (("a hit", hits), ("a miss, with leave to produce it", misses)):
             yield Row(name=f"Tiercel, the store's fetch: {name}", samples=trips, unit="round trips", budgets=(ONE,))
 
 
@@ -150,7 +150,7 @@ async def _fill(server: Running) -> None:
         parcel = Parcel(born=0, tags=("items",), fresh_for=DAY, retain_for=DAY, blob=BODY)
         for key in range(KEYS):
             await store.put(_ask(key).key, b"", parcel, None)
-    cache = Cache(redis_url(server), namespace="responses")
+    cache = Cache(redis_url(server), namespace="responses", store_timeout=PATIENCE)
     app = _around(cache)
     await cache.open()
     for key in range(KEYS):
@@ -186,13 +186,13 @@ def _expect(as_it_should_be: object) -> None:
         raise RuntimeError("What was read is not what was stored.")
 
 
-async def _trips(server: Running, lease: float) -> float:
+async def _trips(server: Running, first: int, *, lease: float) -> float:
     """How often the server reads for a fetch; one after the other, so that none travel together."""
-    first = 0 if not lease else KEYS
     async with _client(server) as client, _store(server) as store:
         before = await client.info("stats")
         for key in range(first, first + TRIPS):
-            await store.fetch(_ask(key, lease))
+            found = await store.fetch(_ask(key, lease))
+            _expect(found.lease if lease else found.kept)
         after = await client.info("stats")
     # The second question for these figures is one of the reads.
     return float(after["total_reads_processed"] - before["total_reads_processed"] - 1) / TRIPS

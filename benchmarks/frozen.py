@@ -18,17 +18,16 @@ from benchmarks.rows import Benchmark, Row, Run
 from benchmarks.servers import Running, redis, redis_url
 from benchmarks.timing import Application, asked, nothing_more, on_loop, scope_of, unheard
 from tiercel import Cache, CacheMiddleware, Policy
+from tiercel._engine.breaker import FAILURES, LONGEST
 from tiercel.spi import Event, Failed
 
-FAILURES = 3
-"""In a row, after which the store is left alone."""
 INTERVAL = 0.0025
 """Seconds from one request to the next, whether or not that one has been answered."""
 BEFORE, FROZEN, AFTER = 0.5, 3.0, 3.0
 """Seconds before it is frozen, while it is, and after."""
-REST = 0.8
-"""The longest rest of a store that is left alone; rounds end the freeze at different moments of it."""
-KEYS = ceil((BEFORE + FROZEN + REST + AFTER) / INTERVAL)
+KEYS = ceil((BEFORE + FROZEN + LONGEST + AFTER) / INTERVAL)
+PATIENCE = 5.0
+"""Seconds that the store gets while it is filled: all of it is to be there."""
 KNOWN = "/items/known"
 MILLI = 1e3
 PHASES = ("before", "frozen, the first ones", "frozen, the others")
@@ -62,12 +61,15 @@ class Freeze:
     def phases(self, asked: Sequence[Asked]) -> list[list[Asked]]:
         """Those before; those that came until the store was left alone; those that came from then on."""
         failed = [at for at in self.failed if at > self.frozen]
+        if len(failed) < FAILURES:
+            raise RuntimeError(f"The store has failed {len(failed)} times only.")
         edges = (-inf, self.frozen, failed[FAILURES - 1], self.thawed)
         return [[one for one in asked if edges[n] <= one.at < edges[n + 1]] for n in range(len(PHASES))]
 
     def used_again(self) -> float:
         """Seconds from the thaw to the first answer from the store."""
-        return min(one.answered for one in self.stored if one.hit and one.answered > self.thawed) - self.thawed
+        answered = [one.answered for one in self.stored if one.hit and one.answered > self.thawed]
+        return min(answered, default=inf) - self.thawed
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -78,7 +80,8 @@ def rows(run: Run) -> Iterator[Row]:
     with redis(run) as server, on_loop() as runner:
         runner.run(_fill(server))
         for number in range(1, rounds + 1):
-            freezes.append(runner.run(_freeze(server, FROZEN + REST * number / rounds)))
+            # It does not always end at the same moment of a rest of the store.
+            freezes.append(runner.run(_freeze(server, FROZEN + LONGEST * number / rounds)))
             run.stepped(f"freeze {number}")
     yield from _added("from the store", [freeze.phases(freeze.stored) for freeze in freezes])
     yield from _added("from memory", [freeze.phases(freeze.known) for freeze in freezes])
@@ -92,8 +95,7 @@ def _added(source: str, freezes: Sequence[Sequence[Sequence[Asked]]]) -> Iterato
         samples = tuple(_p99(phases[number]) for phases in freezes)
         asked = [one for phases in freezes for one in phases[number]]
         found = f"{median(samples) - usual:+.1f} ms; slowest {max(map(_taken, asked)):.1f} ms"
-        hits = f"{sum(one.hit for one in asked)} hits of {len(asked)}"
-        note = f"{found}; {hits}"
+        note = f"{found}; {sum(one.hit for one in asked)} hits of {len(asked)}"
         yield Row(name=f"{source}, {phase}: p99", samples=samples, unit="ms", note=note)
 
 
@@ -155,7 +157,7 @@ async def _request(app: Application, path: str, told: list[Asked]) -> None:
 
 
 async def _fill(server: Running) -> None:
-    cache = Cache(redis_url(server))
+    cache = Cache(redis_url(server), store_timeout=PATIENCE)
     app = _around(cache)
     await cache.open()
     for path in [KNOWN, *[f"/items/{key}" for key in range(KEYS)]]:
@@ -173,12 +175,11 @@ BENCHMARKS = (
         title="Redis frozen",
         method=f"Two requests every {INTERVAL * MILLI:g} ms, through the middleware around bare ASGI, without a server "
         f"in front: one for what is in Redis only, one for what is in memory. After {BEFORE:g} s Redis is stopped "
-        f"(SIGSTOP), after {FROZEN:g} to {FROZEN + REST:g} s more it goes on. The first ones came before the store had "
-        f"failed {FAILURES} times in a row, which is when it is left alone; of the others one at a time finds out "
-        "whether it is back, and is the slowest. "
-        "What is not a hit was answered by the application, at once. Added: the 99th percentile beyond the median "
-        f"before. Used again: from SIGCONT to the first answer from Redis, of which a rest of up to {REST:g} s is the "
-        "most.",
+        f"(SIGSTOP), after {FROZEN:g} to {FROZEN + LONGEST:g} s more it goes on. The first ones came before the store "
+        f"had failed {FAILURES} times in a row, which is when it is left alone; of the others one at a time finds out "
+        "whether it is back, and is the slowest. What is not a hit was answered by the application, at once. Beside "
+        "it: the 99th percentile beyond the median before. Used again: from SIGCONT to the first answer from Redis, "
+        f"of which a rest of up to {LONGEST:g} s is the most.",
         rows=rows,
         needs=("redis-server", "taskset"),
     ),
