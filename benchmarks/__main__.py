@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import decide, entries, guarded, hits, imports, memoize, memory, miss, stampede, tags
+from benchmarks import decide, entries, fetches, frozen, guarded, hits, imports, memoize, memory, miss, stampede, tags
 from benchmarks.machine import Meter, machine, shared, versions
 from benchmarks.plots import plot
 from benchmarks.report import results, table
@@ -27,7 +27,7 @@ CONNECTIONS = 4_096
 WIDTH = 160
 """Of tables that go into a file."""
 
-MODULES = (hits, guarded, memoize, decide, miss, stampede, tags, entries, memory, imports)
+MODULES = (hits, fetches, guarded, memoize, decide, miss, stampede, tags, frozen, entries, memory, imports)
 ALL: dict[str, Benchmark] = {found.name: found for module in MODULES for found in module.BENCHMARKS}
 
 

@@ -1,8 +1,10 @@
 """The applications that are measured: one shop, and the ways to serve it."""
 
+import os
 from asyncio import sleep
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
@@ -16,6 +18,8 @@ DAY = 86_400
 TOKEN = b"Bearer 2f4c9b1e-token-of-alice"
 HANDLER_SECONDS = 0.25
 """What the slow endpoint waits for, as for a database."""
+PLACE = "BENCHMARK_PLACE"
+"""The variable that names a directory where several workers count calls together."""
 
 
 class Item(BaseModel):
@@ -115,6 +119,11 @@ def around() -> CacheMiddleware:
     return CacheMiddleware(shop(), cache=Cache(), default=Policy(ttl=DAY))
 
 
+def around_shared() -> CacheMiddleware:
+    """With the store, and the memory in front of it, that the environment names."""
+    return CacheMiddleware(shop(), cache=Cache.from_env(), default=Policy(ttl=DAY))
+
+
 def installed() -> FastAPI:
     cache = Cache()
     app = shop(cache.response(ttl=DAY))
@@ -145,21 +154,53 @@ def guarded(per: str) -> FastAPI:
     return app
 
 
-def slow(declared: Callable[[Any], Any] = _as_it_is) -> FastAPI:
-    """What is worth waiting for together; and how often it was made."""
+class Tally:
+    """Counts the calls of all workers: each appends a byte."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def count(self, key: int) -> None:
+        with (self._place / str(key)).open("ab") as calls:
+            calls.write(b".")
+
+    def counted(self, key: int) -> int:
+        calls = self._place / str(key)
+        return calls.stat().st_size if calls.exists() else 0
+
+
+class OwnTally:
+    """Counts the calls of the only worker."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[int] = Counter()
+
+    def count(self, key: int) -> None:
+        self._calls[key] += 1
+
+    def counted(self, key: int) -> int:
+        return self._calls[key]
+
+
+def slow(declared: Callable[[Any], Any] = _as_it_is, tally: Tally | OwnTally | None = None) -> FastAPI:
+    """What is worth waiting for together; how often it was made, and who answers."""
     app = FastAPI()
-    calls: Counter[int] = Counter()
+    calls = tally or OwnTally()
 
     @app.get("/slow/{key}")
     @declared
     async def read_slow(key: int, page: Paging) -> list[Item]:
-        calls[key] += 1
+        calls.count(key)
         await sleep(HANDLER_SECONDS)
         return items(page)
 
     @app.get("/calls/{key}")
     async def read_calls(key: int) -> int:
-        return calls[key]
+        return calls.counted(key)
+
+    @app.get("/worker")
+    async def read_worker() -> int:
+        return os.getpid()
 
     return app
 
@@ -171,5 +212,13 @@ def slow_uncached() -> FastAPI:
 def slow_installed() -> FastAPI:
     cache = Cache()
     app = slow(cache.response(ttl=DAY))
+    cache.install(app)
+    return app
+
+
+def slow_shared() -> FastAPI:
+    """One of several workers, with the store that the environment names."""
+    cache = Cache.from_env()
+    app = slow(cache.response(ttl=DAY), Tally(Path(os.environ[PLACE])))
     cache.install(app)
     return app

@@ -1,13 +1,18 @@
 """Hits through the middleware: around the application, and installed on it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
+from tempfile import TemporaryDirectory
 
-from benchmarks.rows import Benchmark, Row, Run, ratio
-from benchmarks.servers import Peer, throughput, uvicorn
+from benchmarks.rows import Benchmark, Budget, Row, Run, ratio
+from benchmarks.servers import Peer, redis, redis_url, throughput, uvicorn
 
 KEYS = 3_000
+LITTLE = "64KB"
+"""The least that memory can be bound to: a dozen of the responses."""
+LOCAL = ratio("≥", 0.8)
 
 
 def one_key(run: Run) -> Iterator[Row]:
@@ -30,6 +35,41 @@ def many_keys(run: Run) -> Iterator[Row]:
     return _beside_uncached(run, peers, keys=KEYS)
 
 
+def shared_one_key(run: Run) -> Iterator[Row]:
+    with _stores(run) as (local, server):
+        yield from throughput(run, _in_memory(local, server), "/items")
+
+
+def shared_many_keys(run: Run) -> Iterator[Row]:
+    with _stores(run) as (local, server):
+        peers = [
+            *_in_memory(local, server),
+            _sharing("Tiercel, local://, from the file", local, memory=LITTLE),
+            _sharing("Tiercel, redis://, from the server", server, memory=LITTLE),
+        ]
+        yield from throughput(run, peers, "/items", keys=KEYS)
+
+
+@contextmanager
+def _stores(run: Run) -> Generator[tuple[str, str]]:
+    """Their URLs."""
+    with TemporaryDirectory() as directory, redis(run) as server:
+        yield f"local://{directory}", redis_url(server)
+
+
+def _in_memory(local: str, server: str) -> list[Peer]:
+    return [
+        _sharing("Tiercel, memory://", "memory://"),
+        _sharing("Tiercel, local://, from memory", local, LOCAL),
+        _sharing("Tiercel, redis://, from memory", server),
+    ]
+
+
+def _sharing(name: str, url: str, *budgets: Budget, memory: str = "256MB") -> Peer:
+    told = {"TIERCEL_URL": url, "TIERCEL_MEMORY": memory}
+    return uvicorn(name, "around_shared", hits=True, budgets=budgets, environment=told)
+
+
 def _beside_uncached(run: Run, peers: Sequence[Peer], *, keys: int) -> Iterator[Row]:
     """The last peer is what a hit spares."""
     found = list(throughput(run, peers, "/items", keys=keys))
@@ -46,6 +86,11 @@ _METHOD = (
     "By the clock, and by the CPU time of the server: the same while it has its core to itself. Budgets go by the "
     "latter."
 )
+_SHARED = (
+    "Requests per second of one worker with 32 connections, as above, through the middleware around the app: what it "
+    "costs that others share the store. By the clock Redis takes its part of the servers' core; CPU time is the "
+    "worker's own."
+)
 
 BENCHMARKS = (
     Benchmark(name="hits", title="Hits, one key", method=_METHOD, rows=one_key, plotted=True, needs=("wrk", "taskset")),
@@ -56,5 +101,21 @@ BENCHMARKS = (
         rows=many_keys,
         plotted=True,
         needs=("wrk", "taskset"),
+    ),
+    Benchmark(
+        name="hits-shared",
+        title="Hits with a shared store, one key",
+        method=_SHARED,
+        rows=shared_one_key,
+        needs=("wrk", "taskset", "redis-server"),
+    ),
+    Benchmark(
+        name="hits-shared-3000",
+        title="Hits with a shared store, 3,000 random keys",
+        method=f"{_SHARED} Each request asks for one of 3,000 paths at random. From the file, or from the server: "
+        f"memory is bound to {LITTLE}, which holds a dozen of them, so that nearly every hit is read from the store.",
+        rows=shared_many_keys,
+        plotted=True,
+        needs=("wrk", "taskset", "redis-server"),
     ),
 )

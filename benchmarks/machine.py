@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("tiercel", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools", "msgspec")
+PACKAGES = ("tiercel", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools", "msgspec", "lmdb", "redis")
 NOTICEABLE = 0.05
 """From this share of its time on, what others do with the machine is worth a sentence."""
 
@@ -51,7 +51,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES), _wrk()]
+    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES), _wrk(), _redis()]
     return ", ".join(part for part in found if part)
 
 
@@ -68,3 +68,11 @@ def _wrk() -> str:
     except FileNotFoundError:
         return ""
     return " ".join(said.split()[:2])
+
+
+def _redis() -> str:
+    try:
+        said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""
+    return next((f"redis-server {word.removeprefix('v=')}" for word in said.split() if word.startswith("v=")), "")

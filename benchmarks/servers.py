@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -39,6 +39,8 @@ class Peer:
     hits: bool = False
     """Whether it is to answer from its cache, which its Cache-Status must say."""
     budgets: tuple[Budget, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What it is told beyond the environment of this process."""
 
 
 class Running(NamedTuple):
@@ -64,11 +66,26 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def uvicorn(name: str, factory: str, *, hits: bool = False, budgets: tuple[Budget, ...] = ()) -> Peer:
+def uvicorn(  # noqa: PLR0913 - what may be different from one peer to the next
+    name: str,
+    factory: str,
+    *,
+    hits: bool = False,
+    budgets: tuple[Budget, ...] = (),
+    workers: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> Peer:
     """An application of `benchmarks.apps` under uvicorn, as most people run it."""
-    options = ["--factory", "--no-access-log", "--log-level", "warning", "--host", HOST, "--port"]
+    several = ["--workers", str(workers)] if workers > 1 else []
+    options = ["--factory", "--no-access-log", "--log-level", "warning", *several, "--host", HOST, "--port"]
     command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps:{factory}", *options]
-    return Peer(name=name, command=lambda port: [*command, str(port)], hits=hits, budgets=budgets)
+    return Peer(
+        name=name,
+        command=lambda port: [*command, str(port)],
+        hits=hits,
+        budgets=budgets,
+        environment=environment or {},
+    )
 
 
 @contextmanager
@@ -90,11 +107,25 @@ def serving(run: Run, peers: Sequence[Peer]) -> Generator[dict[str, Running]]:
 
 
 @contextmanager
+def redis(run: Run) -> Generator[Running]:
+    """A server of its own, which keeps nothing on disk; on the core of the servers."""
+    options = ["--bind", HOST, "--save", "", "--appendonly", "no", "--port"]
+    peer = Peer(name="redis-server", command=lambda port: ["redis-server", *options, str(port)])
+    with _serving(peer, run.server_core) as server:
+        yield server
+
+
+def redis_url(server: Running) -> str:
+    return f"redis://{HOST}:{server.port}/0"
+
+
+@contextmanager
 def _serving(peer: Peer, core: int | None) -> Generator[Running]:
     port = _free_port()
     pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([*pin, *peer.command(port)], stdout=log, stderr=subprocess.STDOUT)
+        told = {**os.environ, **peer.environment}
+        process = subprocess.Popen([*pin, *peer.command(port)], stdout=log, stderr=subprocess.STDOUT, env=told)
         try:
             _await_start(peer, process, port, log)
             yield Running(port, process.pid)
