@@ -124,6 +124,27 @@ def around_shared() -> CacheMiddleware:
     return CacheMiddleware(shop(), cache=Cache.from_env(), default=Policy(ttl=DAY))
 
 
+def installed_shared() -> FastAPI:
+    """Declared, with the store that the environment names."""
+    cache = Cache.from_env()
+    app = shop(cache.response(ttl=DAY))
+    cache.install(app)
+    return app
+
+
+def decorated() -> FastAPI:
+    """With the decorator that most people use, and the Redis that the environment names."""
+    # Imported here: nothing else needs it.
+    from fastapi_cache import FastAPICache
+    from fastapi_cache.backends.redis import RedisBackend
+    from fastapi_cache.decorator import cache
+    from redis import asyncio as client
+
+    connected: Any = client
+    FastAPICache.init(RedisBackend(connected.from_url(os.environ["TIERCEL_URL"])), prefix="decorated")
+    return shop(cache(expire=86_400))
+
+
 def installed() -> FastAPI:
     cache = Cache()
     app = shop(cache.response(ttl=DAY))
