@@ -23,9 +23,17 @@ def announce(port: int) -> None:
     demo.main()
 
 
+def number(name: str, default: int) -> int:
+    """Read a number from the environment."""
+    text = os.environ.get(name) or str(default)
+    if not (text.isdecimal() and int(text)):
+        sys.exit(f"{name}={text} is no number to start with: make demo {name}={default}")
+    return int(text)
+
+
 def main() -> None:
     """Serve until Ctrl-C."""
-    port, workers = int(os.environ.get("PORT", "8000")), int(os.environ.get("WORKERS", "1"))
+    port, workers = number("PORT", 8000), number("WORKERS", 1)
     try:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:

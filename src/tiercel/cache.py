@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Never, TypeVar, Unpack, cast
 
-from tiercel._core.policy import Duration, Policy, seconds
+from tiercel._core.policy import Duration, Policy
 from tiercel._engine import explain, settings
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.endpoint import Declaration, declaration_of, declare
@@ -94,7 +94,7 @@ class Cache:
         )
         """What the surfaces of Tiercel are built on. Not for programs: it changes without notice."""
         size = settings.size(store_size, "Cache(store_size=)")
-        deadline = seconds(store_timeout, where="Cache(store_timeout=)")
+        deadline = settings.patience(store_timeout, "Cache(store_timeout=)")
         blobs = Blobs(
             settings.secrets(secret, "Cache(secret=)"),
             compress_above=settings.threshold(compress_above, "Cache(compress_above=)"),

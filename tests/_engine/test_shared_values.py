@@ -216,6 +216,6 @@ async def test_without_the_store_values_are_made_and_replaced_here_only() -> Non
         all_.server.refuses = True
         assert await one(1) == {"version": 1}
         assert await one(1) == {"version": 1}
-        with pytest.raises(NotAcknowledged):
+        with pytest.raises(NotAcknowledged, match="'limit' is replaced or forgotten in this process, but not for"):
             await all_.caches[0].set("limit", 2, ttl=60)
         assert await all_.caches[0].get("limit") is None

@@ -432,6 +432,15 @@ async def test_a_place_that_cannot_be_written_to_is_a_mistake(place: str) -> Non
             pass
 
 
+@pytest.mark.parametrize("name", ["tiercel-1.guard", "tiercel-1.position"])
+async def test_a_place_of_which_a_file_cannot_be_written_to_is_a_mistake(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    here = Here(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"local://{tmp_path}: Is a directory: {name}. Give a directory"):
+        async with here.running():
+            pass
+
+
 async def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     here = Here(tmp_path / "new" / "place")
     async with here.running():

@@ -500,6 +500,13 @@ def test_a_url_that_cannot_be_read_is_an_error_without_its_password() -> None:
         assert refused.value.__cause__ is None
 
 
+async def test_a_sentinel_that_cannot_be_found_is_told_in_short() -> None:
+    one = Process(f"redis+sentinel://127.0.0.1:{free_port()}/shop")
+    with pytest.raises(StoreError, match=r"^redis\+sentinel://127.0.0.1:\d+/shop: No master found for 'shop'$"):
+        async with one.running():
+            pytest.fail("it is not open")
+
+
 async def test_a_failover_is_a_new_log(tmp_path: Path) -> None:
     """Whatever the replica had not yet heard of."""
     primary, replica, watcher = watched(tmp_path)

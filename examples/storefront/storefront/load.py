@@ -1,11 +1,13 @@
 """Makes the database ready: `python -m storefront.load`.
 
 Applies the migrations, loads the catalogue, and in `dev` adds two users to try. What is there already stays as it is.
+Whatever is cached was read before that, so it is forgotten, in all processes that share a store.
 """
 
 import asyncio
 import csv
 import gzip
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +25,7 @@ from storefront.accounts.passwords import Passwords
 from storefront.catalogue.models import Product
 from storefront.database import Database
 from storefront.settings import Settings
+from tiercel import Cache, NotAcknowledged
 
 BATCH = 2_000
 """Rows per statement."""
@@ -47,7 +50,12 @@ def main() -> None:
     console = Console()
     settings = Settings()
     began = perf_counter()
-    loaded = load(settings, console)
+    try:
+        loaded = load(settings, console)
+    except NotAcknowledged as error:
+        sys.exit(
+            f"The catalogue is loaded, but the cache may still answer from before: {error}\nLoad again when it is back."
+        )
     seconds = perf_counter() - began
     console.print(
         f"added {loaded.products_added:,} products and {loaded.users_added} users in {seconds:.1f} s;"
@@ -60,7 +68,9 @@ def main() -> None:
 def load(settings: Settings, console: Console) -> Loaded:
     """Apply the migrations, then add what is missing, in one transaction: all of it or nothing."""
     command.upgrade(alembic_config(settings), "head")
-    return asyncio.run(_add(settings, console))
+    loaded = asyncio.run(_add(settings, console))
+    asyncio.run(_forget_cached(settings))
+    return loaded
 
 
 def alembic_config(settings: Settings) -> Config:
@@ -82,6 +92,14 @@ async def _add(settings: Settings, console: Console) -> Loaded:
     finally:
         await database.close()
     return Loaded(products_added, users_added, products or 0)
+
+
+async def _forget_cached(settings: Settings) -> None:
+    cache = Cache(settings.cache_url, store_timeout=5)
+    try:
+        await cache.clear()
+    finally:
+        await cache.aclose()
 
 
 async def _add_products(connection: AsyncConnection, catalogue: Path, console: Console) -> int:

@@ -1,5 +1,6 @@
 """What the README says about setting up and running."""
 
+import asyncio
 import gzip
 import importlib
 import sqlite3
@@ -14,14 +15,17 @@ from tempfile import TemporaryDirectory
 import pytest
 from alembic import command
 from fastapi import APIRouter, FastAPI
+from httpx import ASGITransport, AsyncClient
 from pydantic import ValidationError
+from redis_server import Server, free_port
 from rich.console import Console
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storefront import demo
-from storefront.load import alembic_config, load
+from storefront.load import alembic_config, load, main
+from storefront.main import create_app
 from storefront.settings import CATALOGUE, Settings
 from tiercel import Cache
 
@@ -55,6 +59,29 @@ def test_loading_again_adds_what_is_missing(settings: Settings) -> None:
     ask(settings, "DELETE FROM products WHERE id % 3 = 0")
     ask(settings, "DELETE FROM users WHERE name = 'bob'")
     assert load(settings, QUIET) == (17_980, 1, 53_940)
+
+
+async def test_loading_forgets_what_was_cached(empty: Settings, redis: Server) -> None:
+    shared = empty.model_copy(update={"cache_url": f"redis://127.0.0.1:{redis.port}"})
+    await asyncio.to_thread(load, shared, QUIET)
+    ask(shared, "DELETE FROM products WHERE id = 2")
+    app = create_app(shared)
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app), base_url="http://shop") as shop,
+    ):
+        assert [product["id"] for product in (await shop.get("/products")).json()["items"]] == [1, 3]
+        assert await asyncio.to_thread(load, shared, QUIET) == (1, 0, 3)
+        assert [product["id"] for product in (await shop.get("/products")).json()["items"]] == [1, 2, 3]
+
+
+def test_loading_says_when_the_cache_has_not_heard_of_it(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOREFRONT_CACHE_URL", f"redis://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("STOREFRONT_DATABASE_URL", empty.database_url)
+    monkeypatch.setenv("STOREFRONT_CATALOGUE", str(empty.catalogue))
+    with pytest.raises(SystemExit, match="The catalogue is loaded, but the cache may still answer from before: "):
+        main()
+    assert ask(empty, "SELECT count(*) FROM products") == [(3,)]
 
 
 def test_loading_shows_its_progress_on_a_terminal_only(empty: Settings) -> None:

@@ -372,7 +372,8 @@ class Depot:
             if not self._failing:
                 self._failing = True
                 _log.warning(
-                    "The shared store does not do what it is asked to: %s. Requests go on without it.", failure
+                    "The shared store does not do what it is asked to: %s. Requests go on without it.",
+                    str(failure).rstrip("."),
                 )
             raise failure from error
         except BaseException:

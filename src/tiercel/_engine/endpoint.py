@@ -101,7 +101,7 @@ class Visit:
         try:
             await self.engine.invalidate(dict.fromkeys(self._changes))
         except NotAcknowledged as error:
-            self.engine.misled("the invalidation after a request", error)
+            self.engine.misled("the invalidation after a request", error, "It is queued.")
 
 
 current: ContextVar[Visit | None] = ContextVar("tiercel_visit", default=None)

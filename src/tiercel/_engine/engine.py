@@ -86,9 +86,9 @@ class Engine:
             except Exception:  # noqa: BLE001 - of the user's; the request is answered all the same
                 _log.exception("%r raised when it was told of %r", observer, event)
 
-    def misled(self, where: str, error: BaseException) -> None:
+    def misled(self, where: str, error: BaseException, outcome: str = "Nothing is stored.") -> None:
         """Something of the program's led nowhere: the request is answered, nothing is kept, and the log says so."""
-        _log.warning("%s: %r. Nothing is stored.", where, error)
+        _log.warning("%s: %r. %s", where, error, outcome)
         self.tell(Failed(where=where, error=error))
 
     def called_by_hand(self, name: str) -> None:

@@ -14,7 +14,7 @@ from tiercel._engine.recall import Recall
 from tiercel._engine.stamps import Verdict
 from tiercel._engine.tiers import key_tag
 from tiercel._engine.values import Codec, ValueNotStorable
-from tiercel.errors import ConfigurationError
+from tiercel.errors import ConfigurationError, NotAcknowledged
 
 LABEL = "value"
 """What observers know all of them by: names may be without number."""
@@ -78,11 +78,11 @@ class Named:
         # A cut for each would make the log forget others: only what is running, or elsewhere, has to hear of it.
         others = self._engine.depot is not None
         noticed = others or self._recall.is_making(wanted.key) or wanted.key in self._writing
-        born = await self._cut(wanted.key) if noticed else self._engine.stamps.position
+        born = await self._cut(name, wanted.key) if noticed else self._engine.stamps.position
         await self._keep(wanted, payload, named, born)
 
     async def delete(self, name: str) -> int:
-        return await self._cut(self._key(name))
+        return await self._cut(name, self._key(name))
 
     async def get_or_set(self, name: str, factory: Callable[[], Any], *, ttl: Duration, tags: Tagged) -> Any:  # noqa: ANN401
         found = self._recall.fresh(LABEL, self._key(name))
@@ -106,7 +106,7 @@ class Named:
         finally:
             others = self._end(wanted.key)
             undisturbed = self._engine.stamps.verdict((*named, key_tag(wanted.key)), began) is Verdict.USABLE
-            cut = await self._cut(wanted.key)
+            cut = await self._cut(name, wanted.key)
         if undisturbed and not others:
             await self._keep(wanted, payload, named, cut)
         return cut
@@ -136,8 +136,14 @@ class Named:
             raise TypeError(message)
         return keys.primary(b"value", self._namespace, name.encode("utf-8", "surrogatepass"))
 
-    async def _cut(self, key: bytes) -> int:
-        return await self._engine.invalidate([key_tag(key)])
+    async def _cut(self, name: str, key: bytes) -> int:
+        try:
+            return await self._engine.invalidate([key_tag(key)])
+        except NotAcknowledged as error:
+            message = (
+                f"{name!r} is replaced or forgotten in this process, but not for the others yet. {error.__cause__}"
+            )
+            raise NotAcknowledged(message) from error
 
     def _wanted(
         self, name: str, make: Callable[[], Any], ttl: Duration, tags: Tagged

@@ -118,6 +118,15 @@ def share(value: float | str, where: str) -> float:
     return found
 
 
+def patience(value: Duration, where: str) -> float:
+    """Seconds, more than none."""
+    found = seconds(value, where=where)
+    if not found:
+        message = f"{where} cannot be {value!r}: nothing would ever be done in that time. Give seconds, such as 0.05."
+        raise ConfigurationError(message)
+    return found
+
+
 def limit(value: Duration | None, where: str) -> float | None:
     """Seconds, or None for no limit."""
     return None if value is None else seconds(value, where=where)
@@ -136,7 +145,7 @@ def place(url: str, where: str) -> Place:
     read = urlsplit(url)
     if read.scheme == "memory" and not (read.netloc or read.path.strip("/")):
         return Place(kind="memory")
-    if read.scheme == "local" and not read.netloc and len(read.path) > 1:
+    if url.startswith("local:///") and len(read.path) > 1 and not (read.query or read.fragment):
         return Place(kind="local", path=unquote(read.path))
     if read.scheme in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster"}:
         return Place(kind="redis", path=url)

@@ -108,7 +108,7 @@ def _close_with(app: FastAPI, cache: Cache, table: RouteTable, states: set[str])
         try:
             await cache.open()
         except StoreError as error:
-            cache.engine.misled("The application starts without its shared store", error)
+            cache.engine.misled("The application starts without its shared store", error, "It is tried again.")
         try:
             async with inner(started) as state:
                 states.update(state or ())

@@ -84,7 +84,11 @@ def environment(directory: Path, size: int, told: Callable[[str], None]) -> Envi
     with _opening:
         found = _open.get(path)
         if found is None:
-            found = _open[path] = Environment(path, size, told)
+            try:
+                found = _open[path] = Environment(path, size, told)
+            except OSError as error:
+                reason = f"{error.strerror or error}: {Path(error.filename or path).name}"
+                raise _not_writable(directory, reason) from error
         return found
 
 
@@ -97,8 +101,13 @@ def _prepared(directory: Path) -> Path:
         reason = "it cannot be written to"
     except OSError as error:
         reason = error.strerror or str(error)
-    message = f"local://{directory}: {reason}. Give a directory that this user may write to."
-    raise ConfigurationError(message)
+    raise _not_writable(directory, reason)
+
+
+def _not_writable(directory: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"local://{directory}: {reason}. Give a directory that this user may write to, with all that is in it."
+    )
 
 
 def _usable(path: Path, size: int, told: Callable[[str], None]) -> tuple[Any, dict[bytes, Any]]:

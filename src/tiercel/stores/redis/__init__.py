@@ -15,6 +15,7 @@ greeted, which finds that out: then a new epoch begins, and nothing that was sto
 
 import asyncio
 import contextlib
+import logging
 import os
 import platform
 import secrets
@@ -24,17 +25,28 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from typing import Any, Final
 
-from redis.exceptions import MovedError
-
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel.errors import StoreError
 from tiercel.spi import Ask, Cut, Found, Log, Parcel
 from tiercel.stores.redis import _scripts as scripts
 from tiercel.stores.redis._cluster import Cluster
 from tiercel.stores.redis._line import Line
-from tiercel.stores.redis._places import Command, Connection, Place, RedisError, is_cluster, nodes, opened, place, shown
+from tiercel.stores.redis._places import (
+    Command,
+    Connection,
+    MovedError,
+    Place,
+    RedisError,
+    is_cluster,
+    nodes,
+    opened,
+    place,
+    shown,
+)
 from tiercel.stores.redis._rows import is_due, of_record, to_found, to_judge, to_row, with_verdict
 from tiercel.stores.redis._scripts import Script
+
+_log = logging.getLogger("tiercel")
 
 DELTA: Final = 1.0
 """Seconds for which memory is trusted without proof."""
@@ -286,6 +298,7 @@ class RedisStore:
                 "may evict the invalidations, which is a cold cache: set maxmemory-policy to volatile-lru or noeviction"
             )
             self._tell(Failed(where=self._where, error=StoreError(f"its policy {policy.decode()} {why}")))
+            _log.warning("%s: its policy %s %s.", self._where, policy.decode(), why)
 
     # -- the tail ----------------------------------------------------------------------------------------------------
 

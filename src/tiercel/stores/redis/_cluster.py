@@ -8,12 +8,18 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, RedisError, ResponseError
-
 from tiercel.errors import StoreError
 from tiercel.stores.redis._line import Line
-from tiercel.stores.redis._places import Address, Connection, opened
+from tiercel.stores.redis._places import (
+    Address,
+    AskError,
+    Connection,
+    MovedError,
+    RedisError,
+    ResponseError,
+    key_slot,
+    opened,
+)
 
 HOPS: Final = 4
 """Servers that are asked for one answer: each may say that another has it."""

@@ -12,10 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
-
 from tiercel.errors import StoreError
-from tiercel.stores.redis._places import Command, Connection, opened
+from tiercel.stores.redis._places import (
+    Command,
+    Connection,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    opened,
+)
 
 SILENCE: Final = 2.0
 """Seconds without an answer after which a connection is given up."""

@@ -10,14 +10,18 @@ from tiercel.errors import ConfigurationError
 try:
     from redis.asyncio import ConnectionPool
     from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+    from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
     from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
+    from redis.crc import key_slot
+    from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 except ImportError as error:  # pragma: no cover - tried by hand, in an environment without the extra
     _MESSAGE = "redis:// needs the package redis. Install the extra: pip install 'tiercel[redis]'."
     raise ConfigurationError(_MESSAGE) from error
 
-__all__ = ["Address", "Command", "Connection", "Place", "RedisError", "is_cluster", "nodes", "opened", "place", "shown"]
+__all__ = [
+    "Address", "AskError", "Command", "Connection", "MovedError", "NoScriptError", "Place", "ReadOnlyError",
+    "RedisError", "ResponseError", "is_cluster", "key_slot", "nodes", "opened", "place", "shown",
+]  # fmt: skip
 
 CONNECT: Final = 1.0
 """Seconds that a connection may take to come about."""
@@ -28,6 +32,8 @@ _sentinel: Any = Sentinel
 _sentinel_pool: Any = SentinelConnectionPool
 
 SENTINEL: Final = "redis+sentinel"
+_NUMBERED: Final = ("redis", "rediss")
+"""Where the path is the number of a database, which redis-py takes for 0 if it is anything else."""
 CLUSTER: Final = ("redis+cluster", "rediss+cluster")
 _SENTINEL_PORT: Final = 26379
 _PORT: Final = 6379
@@ -63,7 +69,11 @@ Greet = Callable[[Connection], Awaitable[None]]
 async def opened(connection: Connection) -> None:
     """Connect and greet; a server that accepts and then says nothing is not waited for."""
     async with asyncio.timeout(HANDSHAKE):
-        await connection.connect()
+        try:
+            await connection.connect()
+        except MasterNotFoundError as error:
+            found_none, _, _ = str(error).partition(" : ")  # the rest shows all that redis-py knows of each Sentinel
+            raise MasterNotFoundError(found_none) from None
 
 
 class Place(NamedTuple):
@@ -89,9 +99,13 @@ def place(url: str, greet: Greet) -> Place:
     parts = urlsplit(url)
     how = _how(greet)
     try:
-        return _watched(parts, how) if parts.scheme == SENTINEL else Place(_pool.from_url(url, **how).make_connection)
+        if parts.scheme in _NUMBERED:
+            int(parts.path.strip("/") or 0)
+        found = _watched(parts, how) if parts.scheme == SENTINEL else Place(_pool.from_url(url, **how).make_connection)
+        found.connection()  # only now are the options looked at
     except (ValueError, TypeError, AttributeError) as error:
         raise _unreadable(url, error) from None  # which may quote what is secret
+    return found
 
 
 def is_cluster(url: str) -> bool:
@@ -115,10 +129,16 @@ def nodes(url: str) -> tuple[list[Address], Callable[[Address, Greet], Connectio
         made: Connection = _pool.from_url(there, **_how(greet)).make_connection()
         return made
 
+    async def nothing(connection: Connection) -> None: ...
+
     try:
-        return [_address(host, _PORT) for host in hosts.split(",")], connection
-    except ValueError as error:
+        if parts.path.strip("/") not in {"", "0"}:
+            raise _unreadable(url, ValueError("a cluster has no databases to choose from"))
+        found = [_address(host, _PORT) for host in hosts.split(",")]
+        connection(found[0], nothing)
+    except (ValueError, TypeError) as error:
         raise _unreadable(url, error) from None
+    return found, connection
 
 
 def _how(greet: Greet) -> dict[str, Any]:
