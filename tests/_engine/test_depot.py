@@ -14,12 +14,12 @@ from drive import FRESH, Origin, Say, Scope, Shop, turns
 from tiercel import Cache
 from tiercel._core import keys
 from tiercel._core.events import Failed, Unreadable
-from tiercel._core.keys import uri_tag
+from tiercel._core.keys import group_tag, uri_tag
 from tiercel._engine.breaker import FAILURES, LONGEST, REST
-from tiercel._engine.depot import HELD, QUEUED
+from tiercel._engine.telling import HELD, QUEUED, TOGETHER
 from tiercel.errors import NotAcknowledged
-from tiercel.spi import Ask, Found
-from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock
+from tiercel.spi import Ask, Cut, Found, Log
+from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock, run_virtual
 
 TAG = uri_tag("http", b"shop", b"/")
 
@@ -251,6 +251,61 @@ async def test_a_change_is_cut_when_it_is_over_also_if_its_process_dies_in_betwe
         await dying.__aexit__(None, None, None)
 
 
+async def test_a_change_that_takes_long_is_cut_also_if_its_process_dies_after_it() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        begun = one.engine.mutation((TAG,))
+        await begun.__aenter__()
+        await asyncio.sleep(HELD * 2.1)
+        assert (await other.get()).body == b"hello"
+        shops.origin.say = Say(chunks=[b"new"])  # the change, and the end of the process
+        await one.engine.background.aclose()
+        await asyncio.sleep(HELD + 1)
+        assert (await other.get()).body == b"new"
+        await begun.__aexit__(None, None, None)
+
+
+async def test_a_cut_that_was_asked_for_is_made_whoever_goes_away() -> None:
+    async with host(count=2) as shops:
+        one = shops.shops[0]
+        for shop in shops.shops:
+            await shop.get()
+        shops.origin.say = Say(chunks=[b"new"])
+        for turn in range(3):
+            asking = asyncio.create_task(one.engine.invalidate([TAG]))
+            await turns(turn)
+            asking.cancel()
+            await asyncio.sleep(0.1)
+            assert asking.cancelled()
+            for shop in shops.shops:
+                assert (await shop.get()).body == (b"new" if turn else b"hello"), "cancelled before its first step"
+
+
+async def test_a_cut_that_was_asked_for_at_the_very_end_is_made() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        await other.get()
+        await one.get()
+        one.engine.invalidate_now([TAG])
+        await one.engine.background.aclose()
+        await asyncio.sleep(0.1)
+        assert (await other.get()).said != "hit"
+
+
+async def test_a_cut_of_which_the_answer_comes_from_a_log_that_is_over_is_made_in_the_new_one() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        await one.get()
+        asking = asyncio.create_task(one.engine.invalidate([TAG]))
+        await asyncio.sleep(0.0015)  # it was made, and the answer is on its way
+        assert TAG in shops.server.space("tiercel").hard
+        shops.server.restart()
+        one.engine.stamps.reset(0)  # as the tail does, which has heard of it already
+        cut = await asking
+        assert shops.server.space("tiercel").hard[TAG] == one.engine.stamps.shared(cut)
+        await other.get()
+
+
 # -- outages ---------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +430,183 @@ async def test_more_invalidations_than_can_wait_become_one_of_everything() -> No
         await asyncio.sleep(1)
         await other.get()
         assert shops.calls == 2
+
+
+async def test_what_the_store_has_not_acknowledged_is_cut_here_whatever_is_known() -> None:
+    """Values in memory, those on their way from the store, and calls that run."""
+    server = SimulatedServer(latency=0.001)
+    one, other = (Cache(SimulatedStore(server), clock=VirtualClock()) for _ in range(2))
+    state, go = ["old"], asyncio.Event()
+
+    async def read() -> str:
+        found = state[0]
+        if found == "old":
+            await go.wait()
+        return found
+
+    read.__qualname__ = "read"
+    function = one.memoize(ttl=60, tags="t")(read)
+    await other.set("there", "old", ttl=60, tags="t")
+    assert await one.get("there") == "old"
+    await one.set("here", "old", ttl=60, tags="t")
+    running = asyncio.create_task(function())
+    await asyncio.sleep(0.1)
+    server.refuses = True
+    state[0] = "new"
+    with pytest.raises(NotAcknowledged):
+        await one.invalidate("t")
+    assert await one.get("here") is None
+    assert await one.get("there") is None
+    assert await one.get_or_set("here", lambda: "new", ttl=60, tags="t") == "new"
+    assert await function() == "new"
+    go.set()
+    assert await running == "old", "asked before"
+    assert await function() == "new"
+    server.refuses = False
+    for cache in (one, other):
+        await cache.aclose()
+
+
+class Slow(SimulatedStore):
+    """What was found takes its time to get here; what was cut even more."""
+
+    def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
+        asyncio.get_running_loop().call_later(1, lambda: super(Slow, self)._follows(log, cuts, head, gap=gap))
+
+    async def fetch(self, ask: Ask) -> Found:
+        found = await super().fetch(ask)
+        await asyncio.sleep(0.1)
+        return found
+
+
+async def test_what_comes_from_the_store_after_a_cut_that_it_does_not_know_is_not_used() -> None:
+    server = SimulatedServer()
+    one, other = Cache(Slow(server), clock=VirtualClock(), store_timeout=1), Cache(SimulatedStore(server))
+    await one.open()
+    for number in range(5):
+        await other.invalidate(f"other {number}")
+    await other.set("there", "old", ttl=60, tags="t")
+    coming = asyncio.create_task(one.get("there"))
+    await asyncio.sleep(0.05)
+    server.refuses = True
+    with pytest.raises(NotAcknowledged):
+        await one.invalidate("t")
+    assert await coming is None
+    server.refuses = False
+    await asyncio.sleep(2)
+    assert await other.get("there") is None, "it was told"
+    for cache in (one, other):
+        await cache.aclose()
+
+
+async def test_nobody_joins_what_began_before_a_cut_that_was_not_acknowledged() -> None:
+    async with host(Say(wait=0.5, headers=[FRESH, (b"cache-groups", b'"shoes"')]), count=1) as shops:
+        (shop,) = shops.shops
+        for number, tag in enumerate((TAG, group_tag("http", b"shop", "shoes"))):
+            before = shops.calls
+            shops.server.refuses = False
+            await asyncio.sleep(2)
+            first = shop.ask("/" if number == 0 else "/other")
+            await asyncio.sleep(0.1)
+            shops.server.refuses = True
+            with pytest.raises(NotAcknowledged):
+                await shop.engine.invalidate([tag])
+            await shop.get("/" if number == 0 else "/other")
+            await first.done()
+            assert shops.calls == before + 2, tag
+
+
+async def test_calls_wait_for_one_together_also_after_a_cut_that_was_not_acknowledged() -> None:
+    server, called = SimulatedServer(), list[int]()
+    cache = Cache(SimulatedStore(server), clock=VirtualClock())
+
+    @cache.memoize(ttl=60, tags="t")
+    async def read() -> int:
+        called.append(1)
+        await asyncio.sleep(0.5)
+        return 1
+
+    await cache.open()
+    server.refuses = True
+    with pytest.raises(NotAcknowledged):
+        await cache.invalidate("t")
+    await asyncio.gather(*[read() for _ in range(20)])
+    assert len(called) == 1
+    await cache.aclose()
+
+
+def test_a_cut_that_was_asked_for_when_the_loop_ended_is_not_forgotten() -> None:
+    cache = Cache(SimulatedStore(SimulatedServer()), clock=VirtualClock())
+
+    async def begun() -> None:
+        await cache.open()
+        asyncio.get_running_loop().call_soon(asyncio.create_task, cache.invalidate("t"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    run_virtual(begun())
+    assert cache.engine.depot is not None
+    assert [one.tags for one in cache.engine.depot.cuts._queued] == [("t",)]
+
+
+async def test_callers_wait_for_one_call_together_also_after_a_cut_that_was_not_acknowledged() -> None:
+    async with host(Say(wait=0.5), count=1) as shops:
+        shop = shops.shops[0]
+        shops.server.refuses = True
+        with pytest.raises(NotAcknowledged):
+            await shop.engine.invalidate([TAG])
+        for visit in [shop.ask() for _ in range(20)]:
+            await visit.done()
+        assert shops.calls == 1
+
+
+async def test_what_waits_is_told_together_and_in_order() -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        await one.engine.invalidate(["0"])
+        shops.server.refuses = True
+        kinds = [False] * (TOGETHER + 50) + [True] * 3 + [False]
+        for number, soft in enumerate(kinds):
+            with pytest.raises(NotAcknowledged):
+                await one.engine.invalidate([f"{number}"], soft=soft)
+        with pytest.raises(NotAcknowledged):
+            await one.engine.clear()
+        shops.server.refuses = False
+        await asyncio.sleep(1)
+        records = shops.server.space("tiercel").records[1:]
+        assert [(len(one.tags), one.soft) for one in records] == [
+            (100, False),
+            (50, False),
+            (3, True),
+            (1, False),
+            (0, False),
+        ]
+        assert [tag for one in records for tag in one.tags] == [f"{number}" for number in range(len(kinds))]
+        await other.get()
+
+
+async def test_who_ends_tells_the_store_what_still_waits_or_says_that_it_cannot(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with host(count=2) as shops:
+        one, other = shops.shops
+        for shop in shops.shops:
+            await shop.get()
+        shops.server.refuses = True
+        with pytest.raises(NotAcknowledged):
+            await one.engine.invalidate([TAG])
+        shops.server.refuses = False
+        assert one.engine.depot is not None
+        await one.engine.background.aclose()
+        await one.engine.depot.aclose()
+        await asyncio.sleep(0.1)
+        assert (await other.get()).said != "hit"
+        shops.server.refuses = True
+        with pytest.raises(NotAcknowledged):
+            await other.engine.invalidate([TAG])
+        assert other.engine.depot is not None
+        await other.engine.depot.aclose()
+        assert "1 invalidations end with this process: the store has not taken them." in caplog.text
 
 
 async def test_a_change_does_not_begin_while_the_store_does_not_answer() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tiercel import Cache
 from tiercel.errors import NotAcknowledged
+from tiercel.spi import Cut, Log
 from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock
 
 
@@ -219,3 +220,58 @@ async def test_without_the_store_values_are_made_and_replaced_here_only() -> Non
         with pytest.raises(NotAcknowledged, match="'limit' is replaced or forgotten in this process, but not for"):
             await all_.caches[0].set("limit", 2, ttl=60)
         assert await all_.caches[0].get("limit") is None
+
+
+class Late(SimulatedStore):
+    """The tail is behind."""
+
+    behind = 0.2
+
+    def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
+        asyncio.get_running_loop().call_later(self.behind, lambda: super(Late, self)._follows(log, cuts, head, gap=gap))
+
+
+@pytest.mark.parametrize("behind", [0.01, 0.2])
+async def test_of_two_writes_in_two_processes_the_older_is_never_what_is_stored(behind: float) -> None:
+    server = SimulatedServer(latency=0.001)
+    late = Late(server)
+    late.behind = behind
+    one, other, third = (
+        Cache(store, clock=VirtualClock()) for store in (late, SimulatedStore(server), SimulatedStore(server))
+    )
+    written: list[str] = []
+
+    async def save(value: str) -> None:
+        written.append(value)
+        await asyncio.sleep(0.1 if value == "older" else 0.0)
+
+    await one.open()
+    older = asyncio.create_task(one.write_through("k", "older", save, ttl=60))
+    await asyncio.sleep(0.05)
+    await other.write_through("k", "newer", save, ttl=60)
+    await older
+    assert written == ["older", "newer"]
+    await asyncio.sleep(1)
+    assert [await cache.get("k") for cache in (one, other, third)] == [None, None, None]
+    for cache in (one, other, third):
+        await cache.aclose()
+
+
+@pytest.mark.parametrize(("behind", "found"), [(0.01, "value"), (0.2, None)])
+async def test_what_is_written_through_is_stored_once_it_is_known_what_others_have_cut(
+    behind: float, found: str | None
+) -> None:
+    server = SimulatedServer(latency=0.001)
+    late = Late(server)
+    late.behind = behind
+    one, other = Cache(late, clock=VirtualClock()), Cache(SimulatedStore(server), clock=VirtualClock())
+
+    async def save(_: str) -> None:
+        await other.invalidate("something else")
+
+    await one.open()
+    await one.write_through("k", "value", save, ttl=60)
+    await asyncio.sleep(1)
+    assert [await cache.get("k") for cache in (one, other)] == [found, found]
+    for cache in (one, other):
+        await cache.aclose()

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercel._engine.stamps import Stamps, Verdict
+from tiercel.spi import Cut
 
 TAGS = ["a", "b", "c"]
 
@@ -113,3 +114,56 @@ def test_a_thread_that_reads_while_another_cuts_never_sees_an_earlier_cut_disapp
     over.set()
     reader.join()
     assert seen == {Verdict.CUT}
+
+
+def test_a_cut_that_the_shared_log_does_not_know_comes_after_all_that_was_ever_heard_of() -> None:
+    stamps = Stamps()
+    stamps.apply([], 3)
+    adopted = stamps.own(7)
+    stamps.cut_meanwhile(["a"], soft=False)
+    assert stamps.verdict(["a"], adopted) is Verdict.CUT
+    assert stamps.verdict(["b"], adopted) is Verdict.USABLE
+    assert stamps.newest > adopted
+    assert stamps.position == 3, "what is made now is not known to come after it"
+    stamps.cut_meanwhile([], soft=False)
+    assert stamps.verdict([], adopted) is Verdict.CUT
+
+
+@pytest.mark.parametrize("change", ["cut", "soft", "clear", "apply", "all", "reset", "meanwhile"])
+def test_whatever_is_cut_what_was_born_before_is_older_than_the_newest(change: str) -> None:
+    stamps = Stamps()
+    stamps.cut(["a"])
+    born = stamps.position
+    assert born >= stamps.newest
+    match change:
+        case "cut":
+            stamps.cut(["b"])
+        case "soft":
+            stamps.cut(["b"], soft=True)
+        case "clear":
+            stamps.clear()
+        case "apply":
+            stamps.apply([Cut(id=born + 1, tags=("b",))], born + 1)
+        case "all":
+            stamps.apply([Cut(id=born + 1, tags=())], born + 1)
+        case "reset":
+            stamps.reset(0)
+        case _:
+            stamps.cut_meanwhile(["b"], soft=False)
+    assert born < stamps.newest
+
+
+def test_who_listens_hears_every_id_and_what_hits() -> None:
+    stamps = Stamps()
+    stamps.cut(["a"])
+    with stamps.listening(["a", "k"]) as heard:
+        stamps.cut(["b"])
+        stamps.cut([])
+        stamps.cut(["a", "b"])
+        stamps.apply([Cut(id=5, tags=("k",), soft=True), Cut(id=6, tags=("b",))], 6)
+        assert (heard.ids, heard.hits) == ({2, 3, 4, 5, 6}, {4, 5})
+        stamps.clear()
+        stamps.cut_meanwhile(["k"], soft=False)
+        assert heard.hits == {4, 5, 7, 8}
+    stamps.cut(["a"])
+    assert heard.hits == {4, 5, 7, 8}

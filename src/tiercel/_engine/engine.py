@@ -117,7 +117,7 @@ class Engine:
             return self.stamps.position
         if self.depot is None:
             return self.cut(named, soft=soft)
-        return self._told_of(await self.depot.append(named, soft=soft), named, soft=soft)
+        return self._told_of(await self.depot.cuts.append(named, soft=soft), named, soft=soft)
 
     @asynccontextmanager
     async def mutation(self, tags: tuple[str, ...]) -> AsyncGenerator[None]:
@@ -126,18 +126,23 @@ class Engine:
         Raises:
             NotAcknowledged: As `invalidate`; or before what is inside begins.
         """
-        promise = None if self.depot is None or not tags else await self.depot.promise(tags)
+        promise = None if self.depot is None or not tags else await self.depot.cuts.promise(tags)
+        if self.depot is None or promise is None:
+            try:
+                yield
+            finally:
+                await self.invalidate(tags)
+            return
+        lengthening = self.background.start(self.depot.cuts.lengthen(promise), where="mutation")
         try:
             yield
         finally:
-            if self.depot is None or promise is None:
-                await self.invalidate(tags)
-            else:
-                self._told_of(await self.depot.keep(promise, tags), tags, soft=False)
+            lengthening.cancel()
+            self._told_of(await self.depot.cuts.keep(promise), tags, soft=False)
 
     async def applied(self, cut: int) -> tuple[str, ...]:
         """The processes that have applied a cut, or do not trust their memory; none where nobody knows."""
-        return () if self.depot is None else await self.depot.applied(cut)
+        return () if self.depot is None else await self.depot.cuts.applied(cut)
 
     def share(self, store: Store, *, deadline: float, blobs: Blobs) -> None:
         """From now on, share what is stored with other processes."""
@@ -157,7 +162,7 @@ class Engine:
         """Cut everything, and give the bytes back. Raises as `invalidate` does."""
         if self.depot is None:
             return self.cut_all()
-        cut = await self.depot.append(())
+        cut = await self.depot.cuts.append(())
         self.tiers.clear()
         return self._told_of(cut, ("*",), soft=False)
 
@@ -166,7 +171,7 @@ class Engine:
         if self.depot is None:
             self.cut(tags)
         else:
-            self.depot.append_soon(tuple(tags))
+            self.depot.cuts.append_soon(tuple(tags))
 
     def cut(self, tags: Iterable[str], *, soft: bool = False) -> int:
         """Cut the tags in the log of this process."""
@@ -213,7 +218,7 @@ class Engine:
         """Whether no invalidation that could hit it has come between the start of the fill and now."""
         if self.tiers.fence is not None and not self.tiers.fence.passes(flight.since):
             return False
-        if flight.born == self.stamps.position:
+        if flight.revision == self.stamps.revision or flight.born >= self.stamps.newest:
             return True
         if flight.tags is None:
             if not flight.by_uri:

@@ -205,7 +205,7 @@ def _alone(call: Call, key: bytes, fill: rfc9111.Fill) -> bool:
 
 async def _join(call: Call, fill: rfc9111.Fill, flight: Flight) -> Answer | None:
     """Wait for what somebody is asking for already. None where that turns out not to be for this request."""
-    joined = call.engine.stamps.position
+    joined = call.engine.stamps.newest
     reader = flight.board(call.request)
     answer: Answer | None = None
     try:

@@ -59,6 +59,7 @@ class Fill:
             room=engine.room,
             caller=caller,
         )
+        self.flight.revision = engine.stamps.revision
         self.asked: rfc9111.Asked | None = None
         """None: it was not decided that the answer may be stored; whatever the application says is passed on."""
         self.muted = False
@@ -132,6 +133,7 @@ class Fill:
         self.again = self.conditional = False
         self._head = {}
         self.flight.born, self.flight.tags = engine.stamps.position, None
+        self.flight.revision = engine.stamps.revision
         if self.asked is not None:
             self.asked = replace(self.asked, born=self.flight.born, asked_at=engine.clock.time())
 

@@ -140,6 +140,8 @@ class Flight:
         self.born = born
         self.since = since
         """When it took off (monotonic)."""
+        self.revision = -1
+        """Revision of the log then."""
         self.request = request
         self.has_caller = caller
         """Whether there is somebody whom the messages of a PASSING flight can be handed to."""

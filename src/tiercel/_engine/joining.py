@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from tiercel._core.calls import Value
 from tiercel._engine.engine import Engine
-from tiercel._engine.stamps import Verdict
+from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.tiers import key_tag
 from tiercel._engine.values import Codec
 from tiercel.errors import ConfigurationError
@@ -88,11 +88,10 @@ def call_now(making: Making) -> Any:  # noqa: ANN401 - what the function returns
 class Run:
     """One running call of a function."""
 
-    def __init__(self, making: Making, *, place: Place, born: int, since: float) -> None:
+    def __init__(self, making: Making, *, place: Place, stamps: Stamps, since: float) -> None:
         self.key = making.key
         self.place = place
-        self.born = born
-        self.since = since
+        self.begin(stamps, since)
         self.tags = None if callable(making.tags) else (*making.tags, key_tag(making.key))
         """None while nobody knows: then any invalidation keeps later callers from waiting for it."""
         self.left = False
@@ -104,9 +103,9 @@ class Run:
         self._error: BaseException = RuntimeError("it is not over")
         self._traceback: TracebackType | None = None
 
-    def begin(self, born: int, since: float) -> None:
-        """What is called is called now."""
-        self.born, self.since = born, since
+    def begin(self, stamps: Stamps, since: float) -> None:
+        """What is called is called now (`since`, monotonic)."""
+        self.born, self.revision, self.since = stamps.position, stamps.revision, since
 
     def end(self, outcome: Value | Unstorable) -> None:
         self.outcome = outcome
@@ -127,8 +126,8 @@ class Run:
 class TaskRun(Run):
     """Waited for by tasks of the loop that it runs on."""
 
-    def __init__(self, making: Making, *, place: Place, born: int, since: float) -> None:
-        super().__init__(making, place=place, born=born, since=since)
+    def __init__(self, making: Making, *, place: Place, stamps: Stamps, since: float) -> None:
+        super().__init__(making, place=place, stamps=stamps, since=since)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def settled(self, within: float | None) -> bool:
@@ -148,8 +147,8 @@ class TaskRun(Run):
 class ThreadRun(Run):
     """Waited for by threads."""
 
-    def __init__(self, making: Making, *, place: Place, born: int, since: float) -> None:
-        super().__init__(making, place=place, born=born, since=since)
+    def __init__(self, making: Making, *, place: Place, stamps: Stamps, since: float) -> None:
+        super().__init__(making, place=place, stamps=stamps, since=since)
         self._ended = threading.Event()
 
     def settled(self, within: float | None) -> bool:
@@ -189,7 +188,7 @@ class Runs:
             for run in running:
                 if isinstance(run, kind) and run.place is place and self._joinable(run, now):
                     return None if run in enclosing.get() else (run, False)
-            begun = kind(making, place=place, born=self._engine.stamps.position, since=now)
+            begun = kind(making, place=place, stamps=self._engine.stamps, since=now)
             running.append(begun)
             return begun, True
 
@@ -208,6 +207,6 @@ class Runs:
             return False
         if self._engine.tiers.fence is not None and not self._engine.tiers.fence.passes(run.since):
             return False
-        if run.born == stamps.position:
+        if run.revision == stamps.revision or run.born >= stamps.newest:
             return True
         return run.tags is not None and stamps.verdict(run.tags, run.born) is Verdict.USABLE

@@ -1,9 +1,10 @@
 """Values under names that a program gives them: set, got, deleted, made where there is none, written through."""
 
+import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from tiercel._core import keys
 from tiercel._core.calls import Hit, HitRefresh, Miss, Stale
@@ -11,13 +12,16 @@ from tiercel._core.policy import Duration, Policy, seconds
 from tiercel._engine.engine import Engine
 from tiercel._engine.joining import Making, Terms
 from tiercel._engine.recall import Recall
-from tiercel._engine.stamps import Verdict
+from tiercel._engine.stamps import Heard
 from tiercel._engine.tiers import key_tag
 from tiercel._engine.values import Codec, ValueNotStorable
 from tiercel.errors import ConfigurationError, NotAcknowledged
 
 LABEL = "value"
 """What observers know all of them by: names may be without number."""
+
+HEARING: Final = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+"""Seconds between two looks for what others have cut."""
 
 Tagged = str | Iterable[str]
 """Tags, one or several."""
@@ -98,18 +102,27 @@ class Named:
         wanted, named = self._wanted(name, _nothing, ttl, tags)
         payload = _payload(name, value)
         began = self._engine.stamps.position
-        self._begin(wanted.key)
-        try:
-            written = writer(value)
-            if inspect.isawaitable(written):
-                await written
-        finally:
-            others = self._end(wanted.key)
-            undisturbed = self._engine.stamps.verdict((*named, key_tag(wanted.key)), began) is Verdict.USABLE
-            cut = await self._cut(name, wanted.key)
+        with self._engine.stamps.listening((*named, key_tag(wanted.key))) as heard:
+            self._begin(wanted.key)
+            try:
+                written = writer(value)
+                if inspect.isawaitable(written):
+                    await written
+            finally:
+                others = self._end(wanted.key)
+                cut = await self._cut(name, wanted.key)
+            undisturbed = await self._heard_all(heard, began, cut) and heard.hits == {cut}
         if undisturbed and not others:
             await self._keep(wanted, payload, named, cut)
         return cut
+
+    async def _heard_all(self, heard: Heard, began: int, cut: int) -> bool:
+        """Wait for what others have cut between two moments: their cuts may come after a younger one of our own."""
+        for wait in HEARING:
+            if cut - began == len([one for one in heard.ids.copy() if began < one <= cut]):  # ids are counted
+                return True
+            await asyncio.sleep(wait)
+        return False
 
     async def _keep(self, wanted: Making, payload: object, tags: tuple[str, ...], born: int) -> None:
         value = self._recall.keeper.keep(wanted, payload, tags, born=born)

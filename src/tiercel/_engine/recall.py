@@ -80,7 +80,7 @@ class Recall:
         if engine.tiers.fence is not None and not engine.tiers.fence.current():
             return None
         stamps = engine.stamps
-        if value.born != stamps.position and stamps.verdict(value.tags, value.born) is not Verdict.USABLE:
+        if value.born < stamps.newest and stamps.verdict(value.tags, value.born) is not Verdict.USABLE:
             return None
         engine.counts.hits += 1
         if engine.observers:
@@ -252,7 +252,7 @@ class Recall:
                 self._adopt(run, found)
                 return
             lease = found
-            run.begin(self._engine.stamps.position, self._engine.clock.monotonic())  # it is only now that it is called
+            run.begin(self._engine.stamps, self._engine.clock.monotonic())  # it is only now that it is called
         try:
             value = await call(making)
         except Exception as error:  # noqa: BLE001 - every caller gets it

@@ -11,7 +11,8 @@ Memoised functions ask from threads while others cut, and take no lock. The orde
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Final
 
@@ -33,14 +34,49 @@ class Verdict(Enum):
     CUT = "cut"
 
 
+class Heard:
+    """What was cut while somebody listened: all ids, and those that hit the tags that are listened for."""
+
+    def __init__(self, tags: Iterable[str]) -> None:
+        self.ids = set[int]()
+        self.hits = set[int]()
+        self._tags = frozenset(tags)
+
+    def hear(self, tags: Sequence[str] | None, cut: int) -> None:
+        """Take note of a cut; None: of everything."""
+        self.ids.add(cut)
+        if tags is None or not self._tags.isdisjoint(tags):
+            self.hits.add(cut)
+
+
 class Stamps:
     """Strictly increasing ids."""
 
-    __slots__ = ("_cutting", "_hard", "_limit", "_soft", "floor", "generation", "position", "revision")
+    __slots__ = (
+        "_cutting",
+        "_hard",
+        "_known",
+        "_limit",
+        "_listening",
+        "_soft",
+        "floor",
+        "generation",
+        "meanwhile",
+        "newest",
+        "position",
+        "revision",
+    )
 
     def __init__(self, limit: int = CUTS) -> None:
         self.position = 0
-        """Id of the last cut."""
+        """Id of the last cut; what begins to be produced now carries it."""
+        self.newest = 0
+        """What was born at this id, or later, has not been cut."""
+        self.meanwhile = 0
+        """Cuts so far of which the shared log had not been told."""
+        self._known = 0
+        """The largest id that was ever heard of."""
+        self._listening: list[Heard] = []
         self.floor = 0
         """What was born before this id is unusable, whatever its tags."""
         self.revision = 0
@@ -56,8 +92,8 @@ class Stamps:
         """Invalidate everything under `tags` that was born before now; the id of the cut."""
         with self._cutting:
             cut = self.position + 1
-            self._note(tags, cut, soft=soft)
-            self.position = cut
+            self._note(tuple(tags), cut, soft=soft)
+            self.position = self.newest = cut
             self.revision += 1
         return cut
 
@@ -72,7 +108,9 @@ class Stamps:
 
     def own(self, shared: int) -> int:
         """An id of the shared log as it counts here: after a reset everything comes after all that was before."""
-        return self.generation * _GENERATION + shared
+        found = self.generation * _GENERATION + shared
+        self._known = max(self._known, found)
+        return found
 
     def shared(self, own: int) -> int:
         """An id of ours as the shared log has it."""
@@ -85,8 +123,9 @@ class Stamps:
                 if cut.tags:
                     self._note(cut.tags, self.own(cut.id), soft=cut.soft)
                 else:
-                    self.floor = max(self.floor, self.own(cut.id))
+                    self._raise_floor(self.own(cut.id))
             self.position = max(self.position, self.own(position))
+            self.newest = max(self.newest, self.position)
             self.revision += 1
 
     def reset(self, position: int) -> None:
@@ -98,14 +137,16 @@ class Stamps:
     def cut_meanwhile(self, tags: Iterable[str], *, soft: bool) -> None:
         """Invalidate here what the shared log cannot be told of yet; no tags: everything.
 
-        There is no id for it. So what is made from now on is not kept either, until the log has moved on.
+        There is no id for it, so it takes one after all that were heard of. What is made from now on is not kept
+        either, until the log has come so far.
         """
         with self._cutting:
-            named = tuple(tags)
+            named, self.newest = tuple(tags), max(self._known, self.position) + 1
             if named:
-                self._note(named, self.position + 1, soft=soft)
+                self._note(named, self.newest, soft=soft)
             else:
-                self.floor = self.position + 1
+                self._raise_floor(self.newest)
+            self.meanwhile += 1
             self.revision += 1
 
     def verdict(self, tags: Iterable[str], born: int) -> Verdict:
@@ -118,7 +159,21 @@ class Stamps:
                 verdict = Verdict.SOFT
         return Verdict.CUT if born < self.floor else verdict
 
-    def _note(self, tags: Iterable[str], cut: int, *, soft: bool) -> None:
+    @contextmanager
+    def listening(self, tags: Iterable[str]) -> Generator[Heard]:
+        """What is cut from now on, until this is left."""
+        heard = Heard(tags)
+        with self._cutting:
+            self._listening.append(heard)
+        try:
+            yield heard
+        finally:
+            with self._cutting:
+                self._listening.remove(heard)
+
+    def _note(self, tags: Sequence[str], cut: int, *, soft: bool) -> None:
+        for heard in self._listening:
+            heard.hear(tags, cut)
         cuts = self._soft if soft else self._hard
         for tag in tags:
             if cuts.get(tag, 0) < cut:
@@ -129,9 +184,15 @@ class Stamps:
             self.floor = max(self.floor, cuts[oldest])
             del cuts[oldest]
 
+    def _raise_floor(self, cut: int) -> None:
+        """Everything is cut."""
+        self.floor = max(self.floor, cut)
+        for heard in self._listening:
+            heard.hear(None, cut)
+
     def _begin_anew(self, position: int) -> None:
-        self.floor = position
+        self._raise_floor(position)
         self._hard.clear()
         self._soft.clear()
-        self.position = position
+        self.position = self.newest = position
         self.revision += 1
