@@ -105,7 +105,7 @@ def no_floor(shop: Shop) -> None:
         stamps.floor = floor
 
     depot: Any = shop.engine.depot
-    depot._stamps = Instead(stamps, reset=lenient)
+    depot._reach._stamps = Instead(stamps, reset=lenient)
 
 
 def no_detach(shop: Shop) -> None:
@@ -137,7 +137,7 @@ def adopt_as_of_now(shop: Shop) -> None:
 def forgets_meanwhile(shop: Shop) -> None:
     """What the store could not be told of is not done here either, and acknowledged all the same."""
     depot: Any = shop.engine.depot
-    append = depot.append
+    append = depot.cuts.append
 
     async def quietly(tags: tuple[str, ...], *, soft: bool = False) -> int:
         try:
@@ -146,7 +146,7 @@ def forgets_meanwhile(shop: Shop) -> None:
             return shop.engine.stamps.position
         return found
 
-    depot.append = quietly
+    depot.cuts.append = quietly
 
 
 class NoCheck(SimulatedStore):
