@@ -16,8 +16,10 @@ from redis_server import Server, free_port, servers, watched
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel.errors import ConfigurationError, StoreError
 from tiercel.spi import Ask, Found
+from tiercel.stores import redis
 from tiercel.stores.redis import AT_ONCE, DELTA, HELD, RedisStore
-from tiercel.stores.redis._line import LIMIT, SILENCE
+from tiercel.stores.redis._line import LIMIT, SILENCE, Line
+from tiercel.stores.redis._places import Connection, Place, place
 from tiercel.testing import RecordingLog
 from tiercel.testing._contract import parcel
 
@@ -187,6 +189,18 @@ async def test_many_tags_and_records_at_once_arrive_in_order(shared: Server) -> 
         assert all(cut.tags[1] == "ü\0:5" for cut in other.log.cuts)
 
 
+async def test_a_machine_that_has_slept_does_not_trust_what_it_knew(
+    shared: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, clock = Process(shared.url), redis._now
+    assert getattr(clock, "args", ()) == ((time.CLOCK_BOOTTIME,) if hasattr(time, "CLOCK_BOOTTIME") else ())
+    async with one.running():
+        assert one.store.current()
+        monkeypatch.setattr(redis, "_now", lambda: clock() + 2 * DELTA)
+        assert not one.store.current()
+        await until(one.store.current)
+
+
 # -- garbage ---------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +214,10 @@ async def test_a_row_that_cannot_be_read_is_not_found_and_can_be_replaced(shared
         assert await one.blobs() == [b"blob"]
         assert [event.reason for event in one.events if isinstance(event, Unreadable)] == ["damaged"]
         assert shared.ask("HLEN", key) == b":1"
+
+
+_ROW = ["1", "epoch", "0", "0", "6e7", "6e7", "0", "{'a'}", "{'x-a', 'd', 'x-b', false}"]
+"""What is stored of a variant."""
 
 
 async def test_a_key_of_another_type_is_an_error_and_not_an_answer(shared: Server) -> None:
@@ -526,6 +544,16 @@ async def test_a_failover_is_a_new_log(tmp_path: Path) -> None:
             await answer(lambda: one.store.append(["b"]))
             await until(lambda: one.store.current() and other.store.current())
             assert one.log.resets == other.log.resets == 2
+
+
+def _pairs(line: str) -> dict[str, str]:
+    return {name: value for name, _, value in (part.partition("=") for part in line.split())}
+
+
+def _clients(server: Server, command: str) -> list[str]:
+    """Ids of the connections that have asked for something last."""
+    found = [_pairs(line) for line in server.read("CLIENT", "LIST").splitlines()]
+    return [client["id"] for client in found if client["cmd"] == command]
 
 
 def _info(server: Server, name: str) -> str:

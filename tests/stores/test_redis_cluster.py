@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Generator
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from redis_cluster import cluster_of, holder, make, moved, url_of
@@ -13,6 +14,9 @@ from test_redis import KEY, Process, answer, answered, until
 from tiercel.errors import StoreError
 from tiercel.spi import Ask, Parcel, Store
 from tiercel.stores.redis import RedisStore
+from tiercel.stores.redis._cluster import Cluster
+from tiercel.stores.redis._places import MovedError
+from tiercel.stores.redis._rows import VARIANTS
 from tiercel.testing import StoreContract
 from tiercel.testing._contract import parcel
 
@@ -96,6 +100,20 @@ async def test_nobody_of_a_cluster_answers() -> None:
     with pytest.raises(StoreError, match="nobody says who has which slot"):
         async with one.running():
             pytest.fail("it is not open")
+
+
+def _apart(made: list[Server], name: str) -> str:
+    """A namespace whose log is in another server than the key."""
+    names = (f"{name} {number}" for number in count())
+    return next(one for one in names if holder(made, f"{{{one}}}") is not holder(made, f"{{{one}:{KEY.hex()}}}"))
+
+
+def _shelf(process: Process) -> str:
+    return process.store._shelf(KEY)[0].decode()
+
+
+def _never(*given: object) -> NoReturn:
+    pytest.fail(f"{given}")
 
 
 def _small(process: Process) -> Parcel:

@@ -22,6 +22,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from tiercel.errors import StoreError
 from tiercel.spi import Ask, Cut, Found, Log, Parcel
 from tiercel.stores.redis import _scripts as scripts
 from tiercel.stores.redis._cluster import Cluster
-from tiercel.stores.redis._line import Line
+from tiercel.stores.redis._line import AGAIN, EXPECTED, Line
 from tiercel.stores.redis._places import (
     Command,
     Connection,
@@ -56,8 +57,9 @@ AT_ONCE: Final = 1_000
 """Records that are read at once."""
 HELD: Final = 1.0
 """Seconds after which the lease of a process that has died ends."""
-AGAIN: Final = 0.1
-"""Seconds until the tail tries to connect again."""
+_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
+_now: Final = time.monotonic if _BOOT is None else partial(time.clock_gettime, _BOOT)
+"""Seconds, counted also while the machine sleeps, where it can: what was proved before is too old after that."""
 
 
 class RedisStore:
@@ -158,7 +160,7 @@ class RedisStore:
             answer = await self._judged(ask, answer, lease, token)
         found, unreadable = to_found(answer, token)
         if found.lease is not None:
-            self._leases[lease] = (token, time.monotonic() + ask.lease)
+            self._leases[lease] = (token, _now() + ask.lease)
         if unreadable:
             self._tell(Unreadable(where=self._where, reason="damaged", key=ask.key.hex()))
         return found
@@ -211,20 +213,20 @@ class RedisStore:
 
     async def applied(self, cut: int, within: float) -> tuple[str, ...]:
         """Wait until each process has applied the cut, or has been silent for so long that it does not trust itself."""
-        deadline = time.monotonic() + within
+        deadline = _now() + within
         while True:
             answer = await self._ask(scripts.WITNESSES, [self._control], self._epoch)
             late = [name.decode() for name, position, age in answer[1] if position < cut and age < DELTA * 1_000_000]
             if not late:
                 return tuple(sorted(name.decode() for name, _, _ in answer[1]))
-            if time.monotonic() > deadline:
+            if _now() > deadline:
                 message = f"{self._where}: {', '.join(late)} did not apply cut {cut} within {within} s"
                 raise StoreError(message)
             await asyncio.sleep(0.01)
 
     def current(self) -> bool:
         """Whether all is known that was cut until Δ ago."""
-        return self._log is not None and time.monotonic() - self._asof <= DELTA
+        return self._log is not None and _now() - self._asof <= DELTA
 
     async def _cut(self, tags: Sequence[str], promise: bytes, *, soft: bool) -> int:
         epoch, known = self._epoch, max(self._position, self._last)
@@ -330,7 +332,7 @@ class RedisStore:
 
     async def _read_on(self, connection: Connection) -> bool:
         """Read what comes next; whether it was the log that is known here."""
-        sent, epoch = time.monotonic(), self._epoch
+        sent, epoch = _now(), self._epoch
         tend: Command = ("EVALSHA", scripts.TEND.digest, 1, self._control, epoch, self._name, self._position)
         patience: Command = ("BLOCK", int(BLOCK * 1_000)) if self.current() else ()
         read: Command = (
@@ -370,8 +372,8 @@ class RedisStore:
         """Leases are short, so that one of a process that has died ends soon; of one that lives they are renewed."""
         while True:
             await asyncio.sleep(HELD / 4)
-            now = time.monotonic()
-            self._leases = {lane: held for lane, held in self._leases.items() if now < held[1]}
+            moment = _now()
+            self._leases = {lane: held for lane, held in self._leases.items() if moment < held[1]}
             asked = [
                 self._ask_for(scripts.RENEW, [lane], token, _lasting(HELD)) for lane, (token, _) in self._leases.items()
             ]

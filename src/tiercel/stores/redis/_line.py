@@ -27,6 +27,10 @@ SILENCE: Final = 2.0
 """Seconds without an answer after which a connection is given up."""
 LIMIT: Final = 10_000
 """Questions that may wait for an answer."""
+AGAIN: Final = 0.1
+"""Seconds until something is tried again that nobody waits for, or that has failed in a way that nobody thought of."""
+EXPECTED: Final = (RedisError, OSError, TimeoutError)
+"""What a connection may end by; whoever has asked is told."""
 
 Pending = asyncio.Future[Any]
 
