@@ -220,6 +220,55 @@ _ROW = ["1", "epoch", "0", "0", "6e7", "6e7", "0", "{'a'}", "{'x-a', 'd', 'x-b',
 """What is stored of a variant."""
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, "2"),
+        (0, "nil"),
+        (1, "7"),
+        (2, "'0'"),
+        (2, "-1"),
+        (2, "0/0"),
+        (3, "{}"),
+        (4, "1e17"),
+        (5, "false"),
+        (6, "true"),
+        (7, "'a'"),
+        (7, "{1}"),
+        (7, "{false}"),
+        (7, r"{'\255'}"),
+        (8, "1"),
+        (8, "{'x-a'}"),
+        (8, "{'x-a', 1}"),
+        (8, "{false, 'd'}"),
+    ],
+)
+async def test_a_row_that_says_something_else_than_ours_is_not_found(shared: Server, place: int, value: str) -> None:
+    one = Process(shared.url)
+    key = one.store._shelf(KEY)
+    async with one.running():
+        row = [*_ROW[:1], f"'{one.store._epoch.decode()}'", *_ROW[2:3], shared.lines("TIME")[0] + "e6", *_ROW[4:]]
+
+        async def found() -> list[bytes]:
+            given = ", ".join(row)
+            packed = (
+                f"redis.call('HSET', KEYS[1], 'v', cmsgpack.pack({{{given}}})); redis.call('HSET', KEYS[2], 'v', 'x')"
+            )
+            assert shared.ask("EVAL", packed, "2", *[part.decode() for part in key]) == b"$-1"
+            asked = Ask(key=KEY, fields={b"x-a": b"d"}, lease=1.0)
+            return [kept.parcel.blob for kept in (await one.store.fetch(asked)).kept]
+
+        assert await found() == [b"x"]
+        assert one.events == []
+        row[place] = value
+        assert await found() == []
+        assert [event.reason for event in one.events if isinstance(event, Unreadable)] == ["damaged"]
+        await one.put(selecting=((b"x-a", b"d"), (b"x-b", None)))
+        assert [kept.parcel.blob for kept in (await one.store.fetch(Ask(key=KEY, fields={b"x-a": b"d"}))).kept] == [
+            b"blob"
+        ]
+
+
 async def test_a_key_of_another_type_is_an_error_and_not_an_answer(shared: Server) -> None:
     one = Process(shared.url, "foreign")
     async with one.running():
@@ -354,6 +403,20 @@ async def test_a_full_server_refuses_what_is_new_and_still_gives_out_what_is_the
             await one.put(b"more")
         with pytest.raises(StoreError, match="maxmemory"):
             await one.store.append(["a"])
+        assert await one.blobs() == [b"blob"]
+
+
+async def test_what_is_stored_long_after_it_was_cut_is_cut_although_the_cut_is_forgotten(shared: Server) -> None:
+    one = Process(shared.url, "late")
+    async with one.running():
+        early = one.log.position
+        cut = await one.store.append(["a"])
+        shared.ask("ZADD", "tiercel:{late}:ends", "1", "a")  # as if its time had come
+        await one.store.append(["b"])
+        assert shared.ask("HEXISTS", "tiercel:{late}", "t:a") == b":0"
+        await one.put(born=early, tags=("a",))
+        assert await one.blobs() == []
+        await one.put(born=cut, tags=("a",))
         assert await one.blobs() == [b"blob"]
 
 

@@ -177,7 +177,8 @@ class RedisStore:
         ok, _, granted, wait, unreadable, names, rows = answer
         if not rows:
             return [ok, max(self._position, self._last), *answer[2:]]
-        judged = await self._ask(scripts.JUDGE, [self._control], self._epoch, *to_judge(rows))
+        given = to_judge((row[2], row[6]) for row in rows)
+        judged = await self._ask(scripts.JUDGE, [self._control], self._epoch, *given)
         rows = [with_verdict(row, said) for row, said in zip(rows, judged[2], strict=True) if said != b"gone"]
         if ask.lease and not granted and not wait and is_due(rows, ask.early):
             _, granted, wait = await self._ask_for(scripts.LEASE, [lease], token, max(1, _lasting(ask.lease)))

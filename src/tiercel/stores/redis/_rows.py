@@ -1,6 +1,6 @@
 """Between parcels and what the scripts take and give. Durations: microseconds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -9,8 +9,6 @@ from tiercel.spi import Cut, Found, Kept, Parcel
 VARIANTS: Final = 64
 """Usable variants that a key may have."""
 _SECOND: Final = 1_000_000
-_BORN: Final = 2
-_TAGS: Final = 6
 
 
 def to_row(parcel: Parcel, retain_for: float) -> list[bytes | str | int]:
@@ -24,8 +22,14 @@ def to_row(parcel: Parcel, retain_for: float) -> list[bytes | str | int]:
 def to_found(answer: list[Any], token: bytes) -> tuple[Found, int]:
     """What a script has found, and how many rows could not be read."""
     _, head, granted, wait, unreadable, names, rows = answer
+    kept = list[Kept]()
+    for row in rows:
+        try:
+            kept.append(_kept(row))
+        except ValueError:  # text that is none
+            unreadable += 1
     found = Found(
-        kept=tuple([_kept(row) for row in rows]),
+        kept=tuple(kept),
         at=head,
         names=frozenset(names),
         lease=token if granted else None,
@@ -34,9 +38,12 @@ def to_found(answer: list[Any], token: bytes) -> tuple[Found, int]:
     return found, unreadable
 
 
-def to_judge(rows: list[Any]) -> list[bytes | str | int]:
-    """The arguments of a script that judges rows."""
-    return [part for row in rows for part in (row[_BORN], len(row[_TAGS]), *row[_TAGS])]
+def to_judge(rows: Iterable[tuple[int, list[bytes]]]) -> list[bytes | str | int]:
+    """The arguments of a script that judges rows: when each was born, and its tags."""
+    given = list[bytes | str | int]()
+    for born, tags in rows:
+        given += [born, len(tags), *tags]
+    return given
 
 
 def with_verdict(row: list[Any], verdict: bytes) -> list[Any]:

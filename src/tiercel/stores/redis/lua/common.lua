@@ -13,12 +13,13 @@ local function text(id)
   return string.format('%.0f', id)
 end
 
--- Head of the log, and the last cut of everything; nil if it is another epoch. Where the log is elsewhere: 0.
+-- Head of the log, and its floor: what was born before that is cut. nil if it is another epoch; where the log is
+-- elsewhere, 0.
 local function known(control, epoch)
   if not control then
     return 0, 0
   end
-  local found = redis.call('HMGET', control, 'epoch', 'head', 'all')
+  local found = redis.call('HMGET', control, 'epoch', 'head', 'floor')
   if found[1] ~= epoch then
     return nil
   end
@@ -46,14 +47,16 @@ local function cut(control, tags, soft)
     record[#record + 1] = #tag .. ':' .. tag
   end
   redis.call('XADD', control .. ':log', 'MAXLEN', '~', RECORDS, text(id) .. '-0', 's', soft, 't', table.concat(record))
-  if #tags == 0 then
-    redis.call('HSET', control, 'all', text(id))
-  end
-  -- Cuts are beside the epoch, so that no server evicts them without it. They are let go of when they can hit nothing.
-  local now, ends = math.floor(clock() / 1000), control .. ':ends'
+  -- Cuts are beside the epoch, so that no server evicts them without it. They are let go of when they should hit nothing
+  -- any more; what is stored all the same, later than anybody thought, is below the floor that they leave behind.
+  local now, ends, floor = math.floor(clock() / 1000), control .. ':ends', #tags == 0 and id or 0
   for _, tag in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 10 + #tags)) do
+    floor = math.max(floor, cuts(control, tag))
     redis.call('HDEL', control, 't:' .. tag)
     redis.call('ZREM', ends, tag)
+  end
+  if floor > tonumber(redis.call('HGET', control, 'floor') or 0) then
+    redis.call('HSET', control, 'floor', text(floor))
   end
   local last = now + tonumber(redis.call('HGET', control, 'longest') or DAY) + SLACK
   for _, tag in ipairs(tags) do
@@ -69,20 +72,44 @@ local function cut(control, tags, soft)
   return id
 end
 
--- What is stored of one variant, without its bytes; nil where that cannot be read.
-local EPOCH, BORN, PUT_AT, FRESH, RETAIN, COST, TAGS, SELECTING = 1, 2, 3, 4, 5, 6, 7, 8
+-- What is stored of one variant, without its bytes.
+local SHAPE, EPOCH, BORN, PUT_AT, FRESH, RETAIN, COST, TAGS, SELECTING = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local OURS = 1 -- the number of this shape: a release that changes it counts on
+local LARGEST = 1e16 -- number in a row
 
+-- Whether it is a list of strings, of which every second one may be absent.
+local function is_list(list, absent)
+  if type(list) ~= 'table' then
+    return false
+  end
+  for at, item in ipairs(list) do
+    if type(item) ~= 'string' and not (absent and item == false and at % 2 == 0) then
+      return false
+    end
+  end
+  return true
+end
+
+-- A row; nil where it cannot be read: another release's, or garbage.
 local function opened(packed)
   local read, row = pcall(cmsgpack.unpack, packed)
-  if read and type(row) == 'table' and #row == SELECTING then
+  if not read or type(row) ~= 'table' or row[SHAPE] ~= OURS or type(row[EPOCH]) ~= 'string' then
+    return nil
+  end
+  for at = BORN, COST do
+    if type(row[at]) ~= 'number' or not (row[at] >= 0 and row[at] <= LARGEST) then
+      return nil
+    end
+  end
+  if is_list(row[TAGS]) and is_list(row[SELECTING], true) and #row[SELECTING] % 2 == 0 then
     return row
   end
   return nil
 end
 
 -- Whether it may still be used ('fine' or 'soft'), or not ('gone').
-local function verdict(control, row, epoch, all, now)
-  if row[EPOCH] ~= epoch or now - row[PUT_AT] >= row[RETAIN] or row[BORN] < all then
+local function verdict(control, row, epoch, floor, now)
+  if row[EPOCH] ~= epoch or now - row[PUT_AT] >= row[RETAIN] or row[BORN] < floor then
     return 'gone'
   end
   local found = 'fine'

@@ -2,7 +2,7 @@
 -- KEYS: rows, blobs, lease, control; in a cluster that is elsewhere, and what is found is still to be judged.
 -- ARGV: epoch, above, early, milliseconds of the lease (0: none wanted), token, and name and digest of each request field.
 local control = KEYS[4]
-local head, all = known(control, ARGV[1])
+local head, floor = known(control, ARGV[1])
 if not head then
   return {'epoch'}
 end
@@ -16,7 +16,7 @@ local kept, names, gone, unreadable = {}, {}, {}, 0
 local shelf = redis.call('HGETALL', KEYS[1])
 for index = 1, #shelf, 2 do
   local row = opened(shelf[index + 1])
-  local found = row and verdict(control, row, ARGV[1], all, now) or 'gone'
+  local found = row and verdict(control, row, ARGV[1], floor, now) or 'gone'
   if found == 'gone' then
     gone[#gone + 1] = shelf[index]
     unreadable = unreadable + (row and 0 or 1)

@@ -6,7 +6,7 @@ if ARGV[2] ~= '' and redis.call('GET', KEYS[3]) == ARGV[2] then
   redis.call('DEL', KEYS[3])
 end
 local control = KEYS[4]
-local head, all = known(control, ARGV[1])
+local head, floor = known(control, ARGV[1])
 if not head then
   return {'epoch'}
 end
@@ -16,7 +16,9 @@ if variant == '' then
 end
 
 local now, last = clock(), 10 + tonumber(ARGV[10])
-local row = {ARGV[1], tonumber(ARGV[5]), now, tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), {}, {}}
+local row = {
+  OURS, ARGV[1], tonumber(ARGV[5]), now, tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), {}, {},
+}
 for index = 11, last do
   row[TAGS][#row[TAGS] + 1] = ARGV[index]
 end
@@ -24,20 +26,20 @@ for index = last + 1, #ARGV, 2 do
   row[SELECTING][#row[SELECTING] + 1] = ARGV[index]
   row[SELECTING][#row[SELECTING] + 1] = ARGV[index + 1] ~= '' and ARGV[index + 1]
 end
-if verdict(control, row, ARGV[1], all, now) == 'gone' then
+if verdict(control, row, ARGV[1], floor, now) == 'gone' then
   return {'ok'}
 end
 
 local there = redis.call('HGET', KEYS[1], variant)
 local older = there and opened(there)
-if older and older[BORN] > row[BORN] and verdict(control, older, ARGV[1], all, now) ~= 'gone' then
+if older and older[BORN] > row[BORN] and verdict(control, older, ARGV[1], floor, now) ~= 'gone' then
   return {'ok'}
 end
 if not there and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[9]) then
   local shelf = redis.call('HGETALL', KEYS[1])
   for index = 1, #shelf, 2 do
     local other = opened(shelf[index + 1])
-    if not other or verdict(control, other, ARGV[1], all, now) == 'gone' then
+    if not other or verdict(control, other, ARGV[1], floor, now) == 'gone' then
       redis.call('HDEL', KEYS[1], shelf[index])
       redis.call('HDEL', KEYS[2], shelf[index])
     end
