@@ -189,6 +189,41 @@ async def test_many_tags_and_records_at_once_arrive_in_order(shared: Server) -> 
         assert all(cut.tags[1] == "ü\0:5" for cut in other.log.cuts)
 
 
+async def test_where_a_new_log_has_begun_all_are_those_too_who_have_not_heard_of_it(shared: Server) -> None:
+    async with proxy(shared.port) as way:
+        one, other = Process(shared.url, "unheard"), Process(f"redis://127.0.0.1:{way.port}/0", "unheard")
+        async with one.running(), other.running():
+            way.lost = True
+            shared.ask("DEL", "tiercel:{unheard}", "tiercel:{unheard}:processes")
+            cut = await answer(lambda: one.store.append(["a"]))
+            with pytest.raises(StoreError, match="whoever has not heard of the new log did not apply cut 1 within"):
+                await one.store.applied(cut, 0.02)
+            assert len(await one.store.applied(cut, 5.0)) == 1
+            assert not other.store.current()
+
+
+async def test_how_far_a_process_had_come_in_another_log_says_nothing(shared: Server) -> None:
+    one, other = Process(shared.url, "former"), Process(shared.url, "former")
+    async with one.running():
+        async with other.running():
+            for number in range(5):
+                await one.store.append([f"{number}"])
+            assert len(await one.store.applied(5, 5.0)) == 2
+        shared.ask("DEL", "tiercel:{former}")
+        cut = await answer(lambda: one.store.append(["a"]))
+        assert len(await one.store.applied(cut, 5.0)) == 1
+
+
+async def test_the_list_of_processes_is_not_for_a_server_to_evict_and_does_not_grow(shared: Server) -> None:
+    one, other, there = Process(shared.url, "list"), Process(shared.url, "list"), "tiercel:{list}:processes"
+    async with one.running():
+        assert shared.ask("PTTL", there) == b":-1"
+        shared.ask("HSET", there, "gone:1:a", "5 1", "garbage", "")
+        assert len(await one.store.applied(0, 5.0)) == 1
+        async with other.running():
+            assert shared.ask("HLEN", there) == b":2"
+
+
 async def test_a_machine_that_has_slept_does_not_trust_what_it_knew(
     shared: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +439,18 @@ async def test_a_full_server_refuses_what_is_new_and_still_gives_out_what_is_the
         with pytest.raises(StoreError, match="maxmemory"):
             await one.store.append(["a"])
         assert await one.blobs() == [b"blob"]
+
+
+async def test_a_full_server_fences_nobody_and_knows_how_far_they_have_come(server: Server) -> None:
+    server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    one, other = Process(server.url, "fenced"), Process(server.url, "fenced")
+    async with one.running(), other.running():
+        await one.store.hold(["a"], DELTA)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        full = one.store._asof
+        await until(lambda: one.store._asof > full + DELTA and other.store._asof > full + DELTA)
+        await until(lambda: one.log.position == 1)
+        assert len(await one.store.applied(1, 5.0)) == 2
 
 
 async def test_what_is_stored_long_after_it_was_cut_is_cut_although_the_cut_is_forgotten(shared: Server) -> None:

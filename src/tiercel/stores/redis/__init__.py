@@ -96,6 +96,8 @@ class RedisStore:
         self._log: Log | None = None
         self._tell: Callable[[Event], None] = _untold
         self._epoch = b""
+        self._since = -inf
+        """When this process learnt of the epoch."""
         self._position = 0
         """Of the tail: the last record that it has read."""
         self._asof = -inf
@@ -218,6 +220,8 @@ class RedisStore:
         while True:
             answer = await self._ask(scripts.WITNESSES, [self._control], self._epoch)
             late = [name.decode() for name, position, age in answer[1] if position < cut and age < DELTA * 1_000_000]
+            if _now() - self._since <= DELTA:  # until then some may trust what they knew of the one before
+                late.append("whoever has not heard of the new log")
             if not late:
                 return tuple(sorted(name.decode() for name, _, _ in answer[1]))
             if _now() > deadline:
@@ -293,7 +297,7 @@ class RedisStore:
         epoch, head, longest, policy = await connection.read_response()
         if self._log is None or epoch == self._epoch:
             return
-        self._epoch, self._position, self._last, self._asof = epoch, int(head), 0, -inf
+        self._epoch, self._position, self._last, self._asof, self._since = epoch, int(head), 0, -inf, _now()
         self._before, self._longest = int(longest), (0, int(longest))
         self._log.reset(int(head))
         if policy.startswith(b"allkeys"):

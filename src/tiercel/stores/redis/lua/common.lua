@@ -3,6 +3,7 @@
 local RECORDS = 10000 -- records that the log keeps at the least
 local SLACK = 3600000 -- milliseconds that a cut is kept beyond the longest retention
 local DAY = 86400000
+local GONE = 60000000 -- microseconds: a process that has been silent for longer is gone
 
 local function clock()
   local time = redis.call('TIME')

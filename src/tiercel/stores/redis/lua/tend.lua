@@ -4,11 +4,12 @@ local head = known(KEYS[1], ARGV[1])
 if not head or head < tonumber(ARGV[3]) then
   return {'epoch'}
 end
-local now = clock()
+local now, processes = clock(), KEYS[1] .. ':processes'
 for _, promise in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1] .. ':holds', '-inf', text(now), 'LIMIT', 0, 100)) do
   redis.call('ZREM', KEYS[1] .. ':holds', promise)
   cut(KEYS[1], cmsgpack.unpack(promise)[2], '0')
 end
-redis.call('HSET', KEYS[1] .. ':processes', ARGV[2], ARGV[3] .. ' ' .. text(now))
-redis.call('PEXPIRE', KEYS[1] .. ':processes', DAY)
+-- A script that has begun to write is not stopped for want of memory: a server that is full does not fence anybody.
+redis.call('HDEL', processes, ARGV[2])
+redis.call('HSET', processes, ARGV[2], ARGV[3] .. ' ' .. text(now))
 return {'ok', tonumber(redis.call('HGET', KEYS[1], 'head') or 0)}
