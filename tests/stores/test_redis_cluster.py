@@ -84,6 +84,22 @@ async def test_a_primary_that_dies_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.realtime
+async def test_what_has_been_cut_does_not_count_among_the_variants_of_a_key(cluster: list[Server]) -> None:
+    one = Process(url_of(cluster), "variants")
+    async with one.running():
+        for number in range(VARIANTS):
+            await one.put(b"%d" % number, selecting=((b"x-a", b"%d" % number),), tags=("a" if number else "b",))
+        await one.put(b"other", selecting=((b"x-b", b"b"),))
+        assert not (await one.store.fetch(Ask(key=KEY, fields={b"x-b": b"b"}))).kept
+        await one.store.append(["a"])
+        await one.put(b"other", selecting=((b"x-b", b"b"),))
+        for fields, blob in (({b"x-b": b"b"}, b"other"), ({b"x-a": b"0"}, b"0")):
+            found = await one.store.fetch(Ask(key=KEY, fields=fields))
+            assert [kept.parcel.blob for kept in found.kept] == [blob]
+        assert holder(cluster, _shelf(one)).ask("HLEN", _shelf(one)) == b":2"
+
+
+@pytest.mark.realtime
 async def test_keys_are_spread_over_the_servers(cluster: list[Server]) -> None:
     one = Process(url_of(cluster), "spread")
     async with one.running():

@@ -169,10 +169,20 @@ class RedisStore:
 
     async def put(self, key: bytes, lane: bytes, parcel: Parcel | None, lease: bytes | None) -> None:
         """Store a parcel, and give the lease back."""
-        held, epoch = self._lane(key, lane), self._epoch
+        held, epoch, shelf = self._lane(key, lane), self._epoch, self._shelf(key)
         self._leases.pop(held, None)
         row = (b"",) if parcel is None else to_row(parcel, await self._retention(parcel))
-        await self._ask_for(scripts.PUT, [*self._shelf(key), held], epoch, lease or b"", *row)
+        given: Command = (epoch, lease or b"", *row)
+        _, *full = await self._ask_for(scripts.PUT, [*shelf, held], *given)
+        if full and (gone := await self._cut_of(full[0])):
+            await self._ask_for(scripts.DROP, shelf, *gone)
+            await self._ask_for(scripts.PUT, [*shelf, held], *given)
+
+    async def _cut_of(self, rows: list[Any]) -> list[bytes]:
+        """Which of these variants have been cut, of which a server of a cluster cannot know."""
+        given = to_judge((born, tags) for _, born, tags in rows)
+        _, _, verdicts = await self._ask(scripts.JUDGE, [self._control], self._epoch, *given)
+        return [row[0] for row, said in zip(rows, verdicts, strict=True) if said == b"gone"]
 
     async def _judged(self, ask: Ask, answer: list[Any], lease: bytes, token: bytes) -> list[Any]:
         """What a server of a cluster has found, as the one that keeps the log sees it."""

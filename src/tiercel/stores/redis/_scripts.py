@@ -4,6 +4,8 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final, NamedTuple
 
+from tiercel.stores.redis._places import Command, Connection
+
 
 class Script(NamedTuple):
     """A script, and the name by which the server knows it."""
@@ -29,5 +31,15 @@ RENEW: Final = _script("renew")
 LENGTHEN: Final = _script("lengthen")
 JUDGE: Final = _script("judge")
 LEASE: Final = _script("lease")
+DROP: Final = _script("drop")
 
-ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, TEND, WITNESSES, RENEW, LENGTHEN, JUDGE, LEASE)
+ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, TEND, WITNESSES, RENEW, LENGTHEN, JUDGE, LEASE, DROP)
+
+
+async def load(connection: Connection) -> None:
+    """Make them known on a connection that has just been made."""
+    await connection.on_connect()
+    loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in ALL]
+    await connection.send_packed_command(connection.pack_commands(loads), check_health=False)
+    for _ in loads:
+        await connection.read_response()

@@ -1,4 +1,5 @@
--- Store a variant, unless there is one that was born later; and give the lease back.
+-- Store a variant, unless there is one that was born later; and give the lease back. In a cluster, what is there, if
+-- that is as much as there may be: some of it may have been cut.
 -- KEYS: rows, blobs, lease, control; in a cluster that is elsewhere.
 -- ARGV: epoch, token, variant ('': none), and if there is one: its bytes, born, fresh, retain, cost, variants that a key
 -- may have, number of tags, the tags, and name and digest of each selecting field.
@@ -36,16 +37,18 @@ if older and older[BORN] > row[BORN] and verdict(control, older, ARGV[1], floor,
   return {'ok'}
 end
 if not there and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[9]) then
-  local shelf = redis.call('HGETALL', KEYS[1])
+  local shelf, others = redis.call('HGETALL', KEYS[1]), {}
   for index = 1, #shelf, 2 do
     local other = opened(shelf[index + 1])
     if not other or verdict(control, other, ARGV[1], floor, now) == 'gone' then
       redis.call('HDEL', KEYS[1], shelf[index])
       redis.call('HDEL', KEYS[2], shelf[index])
+    else
+      others[#others + 1] = {shelf[index], other[BORN], other[TAGS]}
     end
   end
-  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[9]) then
-    return {'ok'}
+  if #others >= tonumber(ARGV[9]) then
+    return control and {'ok'} or {'ok', others}
   end
 end
 redis.call('HSET', KEYS[1], variant, cmsgpack.pack(row))
