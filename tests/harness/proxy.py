@@ -9,18 +9,25 @@ class Proxy:
     """Between clients and a server."""
 
     def __init__(self, port: int) -> None:
-        self._there = port
+        self.there = port
+        """The server that the next connections lead to."""
         self._talks: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.delay = 0.0
         """Seconds by which each answer comes later."""
+        self.delays: dict[int, float] = {}
+        """The same for one connection: the first is 1."""
+        self._made = 0
         self.lost = False
         """Nothing arrives any more on connections that were there before, and nobody is told."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._there)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.there)
+        self._clients.add(writer)
+        self._made += 1
         state = [True]
-        ways = (self._pass(reader, there_writer, state, 0), self._pass(there_reader, writer, state, 1))
+        ways = (self._pass(reader, there_writer, state, 0), self._pass(there_reader, writer, state, self._made))
         for way in ways:
             task = asyncio.create_task(way)
             self._talks.add(task)
@@ -33,13 +40,19 @@ class Proxy:
             while data := await reader.read(65_536):
                 if self.lost:
                     alive[0] = False
-                await asyncio.sleep(self.delay * back)
+                await asyncio.sleep((self.delay + self.delays.get(back, 0.0)) if back else 0.0)
                 if alive[0]:
                     writer.write(data)
         finally:
+            self._clients.discard(writer)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+    def say(self, data: bytes) -> None:
+        """An answer that the server has not given, on all connections."""
+        for client in self._clients:
+            client.write(data)
 
     async def aclose(self) -> None:
         for task in list(self._talks):

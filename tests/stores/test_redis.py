@@ -357,6 +357,39 @@ async def test_a_connection_that_is_dead_without_a_word_is_given_up(shared: Serv
             assert one.log.resets == 1
 
 
+async def test_what_a_server_has_answered_in_whose_place_is_another_counts_for_nothing(
+    server: Server, tmp_path: Path
+) -> None:
+    """Neither an invalidation that it has taken, nor a promise, nor what it has found."""
+    next_one = Server(tmp_path / "next")
+    with servers([next_one]):
+        async with proxy(server.port) as way:
+            one = Process(f"redis://127.0.0.1:{way.port}/0", "former")
+            async with one.running():
+                for number in range(9):
+                    await one.store.append([f"{number}"])
+                await one.put()
+                token = await one.store.hold(["a"], 30.0)
+                way.delays[1] = 1.0
+                works = [
+                    one.store.append(["a"]), one.store.release(token, ["a"]), one.store.hold(["a"], 30.0), one.found(),
+                    one.put(retain_for=1e6), one.put(), one.store.applied(1, 5.0),
+                ]  # fmt: skip
+                asked = [asyncio.ensure_future(work) for work in works]
+                await until(lambda: server.ask("HGET", "tiercel:{former}", "longest") == b"$10")
+                way.there = next_one.port
+                for client in _clients(server, "xread"):
+                    server.ask("CLIENT", "KILL", "ID", client)
+                await until(lambda: one.log.resets == 2)
+                for work in asked:
+                    with pytest.raises(StoreError, match="another log has begun before the answer came"):
+                        await work
+                assert one.log.cuts == []
+                assert one.store._longest[1] == 86_400_000
+                way.delays[1] = 0.0
+                assert await answer(lambda: one.store.append(["a"])) == 1
+
+
 async def test_a_slow_server_is_followed_all_the_same(shared: Server) -> None:
     async with proxy(shared.port) as way:
         one, other = Process(f"redis://127.0.0.1:{way.port}/0", "slow"), Process(shared.url, "slow")

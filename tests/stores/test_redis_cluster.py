@@ -100,6 +100,24 @@ async def test_what_has_been_cut_does_not_count_among_the_variants_of_a_key(clus
 
 
 @pytest.mark.realtime
+async def test_what_was_found_before_another_log_began_is_not_judged_by_it(cluster: list[Server]) -> None:
+    one = Process(url_of(cluster), _apart(cluster, "former"))
+    async with one.running():
+        await one.put(tags=("a",))
+        keys, log = holder(cluster, _shelf(one)), holder(cluster, one.store._control.decode())
+        keys.freeze()
+        try:
+            asked = asyncio.ensure_future(one.found())
+            await asyncio.sleep(0)
+            log.ask("DEL", one.store._control.decode())
+            await until(lambda: one.log.resets == 2)
+        finally:
+            keys.thaw()
+        with pytest.raises(StoreError, match="another log has begun before the answer came"):
+            await asked
+
+
+@pytest.mark.realtime
 async def test_keys_are_spread_over_the_servers(cluster: list[Server]) -> None:
     one = Process(url_of(cluster), "spread")
     async with one.running():

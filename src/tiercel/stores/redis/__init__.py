@@ -244,14 +244,14 @@ class RedisStore:
         return self._log is not None and _now() - self._asof <= DELTA
 
     async def _cut(self, tags: Sequence[str], promise: bytes, *, soft: bool) -> int:
-        epoch, known = self._epoch, max(self._position, self._last)
-        given: Command = (epoch, int(soft), promise, *map(_encoded, tags))
+        known = max(self._position, self._last)
+        given: Command = (self._epoch, int(soft), promise, *map(_encoded, tags))
         cut = int((await self._ask(scripts.APPEND, [self._control], *given))[1])
-        if cut <= known and self._epoch == epoch:
+        if cut <= known:
             self._line.drop()
             message = f"{self._where}: the log ended before what is known of it; the server has lost its end"
             raise StoreError(message)
-        if self._log is not None and self._epoch == epoch:  # else it has been reset, and nothing is left to be cut
+        if self._log is not None:
             self._log.apply([Cut(id=cut, tags=tuple(tags), soft=soft)], cut)
             self._last = max(self._last, cut)
         return cut
@@ -264,7 +264,10 @@ class RedisStore:
             there = [*keys, self._control] if script in {scripts.FETCH, scripts.PUT} else keys
             return await self._ask(script, there, *given)
         self._check_open()
-        return list(await self._cluster.ask(keys[0], "EVALSHA", script.digest, len(keys), *keys, *given))
+        epoch = self._epoch
+        answer = await self._cluster.ask(keys[0], "EVALSHA", script.digest, len(keys), *keys, *given)
+        self._check_same(epoch)
+        return list(answer)
 
     async def _ask(self, script: Script, keys: Sequence[bytes], *given: bytes | str | int) -> list[Any]:
         """The answer of a script, which is one of the epoch that it was asked in."""
@@ -275,12 +278,18 @@ class RedisStore:
         except StoreError as error:
             self._misdirected(error.__cause__)
             raise
+        self._check_same(epoch)
         if answer[0] != b"ok":
-            if self._epoch == epoch:  # nobody has greeted it since
-                self._line.drop()
+            self._line.drop()
             message = f"{self._where}: the server has lost what it knew, or is another one"
             raise StoreError(message)
         return list(answer)
+
+    def _check_same(self, epoch: bytes) -> None:
+        """Ids of another log mean nothing, and what was done there binds nobody."""
+        if self._epoch != epoch:
+            message = f"{self._where}: another log has begun before the answer came"
+            raise StoreError(message)
 
     def _check_open(self) -> None:
         if self._log is None:
