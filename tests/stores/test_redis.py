@@ -390,6 +390,76 @@ async def test_what_a_server_has_answered_in_whose_place_is_another_counts_for_n
                 assert await answer(lambda: one.store.append(["a"])) == 1
 
 
+async def test_an_answer_that_nobody_asked_for_costs_a_connection_and_no_more(shared: Server) -> None:
+    async with proxy(shared.port) as way:
+        one = Process(f"redis://127.0.0.1:{way.port}/0")
+        async with one.running():
+            way.say(b":1\r\n")
+            await until(lambda: len(one.errors) >= 2)
+            assert any("a connection is given up: StoreError: an answer came that nobody" in why for why in one.errors)
+            assert any("the log cannot be followed" in why for why in one.errors)
+            assert await answer(lambda: one.store.append(["a"])) == 1
+            await until(one.store.current)
+
+
+async def test_whatever_a_connection_fails_of_another_is_made(shared: Server) -> None:
+    one = Process(shared.url)
+    made, failing, failed = one.store._place.connection, [False], list[TypeError]()
+
+    def connection() -> object:
+        if failing[0]:
+            failed.append(TypeError("an option"))
+            raise failed[-1]
+        return made()
+
+    one.store._place = Place(connection)  # type: ignore[arg-type]
+    async with one.running():
+        failing[0] = True
+        shared.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await until(lambda: len(failed) > 1)
+        with pytest.raises(StoreError, match="an option"):
+            await one.found()
+        assert any("a connection is given up: TypeError: an option" in why for why in one.errors)
+        failing[0] = False
+        assert await answered(one) == []
+        await until(one.store.current)
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("READONLY You can't write against a read only replica.", 1),
+        ("ERR Error running script (call to f_0): @user_script:1: -READONLY You can't write against", 1),  # 6.2
+        ("ERR Error running script (call to f_0): @user_script:1: something else", 0),
+    ],
+)
+async def test_a_primary_that_says_that_it_is_a_replica_by_now_is_left(shared: Server, said: str, lost: int) -> None:
+    ended: list[Exception] = []
+
+    async def greet(connection: Connection) -> None:
+        await connection.on_connect()
+
+    line = Line(place(shared.url, greet).connection, "there", ended.append)
+    work = asyncio.create_task(line.run())
+    try:
+        before = await line.ask("CLIENT", "ID")
+        with pytest.raises(StoreError, match="there: "):
+            await line.ask("EVAL", "return redis.error_reply(ARGV[1])", 0, said)
+        assert (await line.ask("CLIENT", "ID") == before) == (not lost)
+        assert len(ended) == lost
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+
+
+async def test_the_scripts_are_loaded_at_once(shared: Server) -> None:
+    async with proxy(shared.port) as way:
+        way.delay = 0.1
+        one, began = Process(f"redis://127.0.0.1:{way.port}/0"), time.monotonic()
+        async with one.running():
+            assert time.monotonic() - began < 1.6, "two connections"
+
+
 async def test_a_slow_server_is_followed_all_the_same(shared: Server) -> None:
     async with proxy(shared.port) as way:
         one, other = Process(f"redis://127.0.0.1:{way.port}/0", "slow"), Process(shared.url, "slow")

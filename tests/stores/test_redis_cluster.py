@@ -84,6 +84,60 @@ async def test_a_primary_that_dies_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.realtime
+@pytest.mark.timeout(120)
+async def test_the_one_server_that_the_url_names_dies_and_is_replaced(tmp_path: Path) -> None:
+    """While the log, elsewhere, goes on."""
+    partly = ("--cluster-require-full-coverage", "no")
+    primaries = [make(tmp_path / f"{number}", *partly) for number in range(3)]
+    replicas = [make(tmp_path / f"{number}r", *partly) for number in range(3)]
+    with servers([*primaries, *replicas]):
+        await asyncio.to_thread(cluster_of, primaries, replicas)
+        namespace = _apart(primaries, "named")
+        named = holder(primaries, f"{{{namespace}:{KEY.hex()}}}")
+        one = Process(url_of([named]), namespace)
+        async with one.running():
+            await one.put()
+            named.kill()
+            with pytest.raises(StoreError):
+                await one.blobs()
+            there = one.store._cluster
+            assert there is not None
+            assert there.address(_shelf(one).encode()) != ("127.0.0.1", named.port)
+            await until(lambda: len(there._slots) == 16_384)
+            assert await answered(one, within=30) in ([b"blob"], []), "as the replica has it"
+            assert one.log.resets == 1
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("kind", ["unknown-endpoint", "hostname"])
+async def test_a_server_that_does_not_say_its_name_has_the_one_by_which_it_was_asked(
+    cluster: list[Server], kind: str
+) -> None:
+    one = Process(url_of(cluster), f"nameless {kind}")
+    try:
+        for server in cluster:
+            server.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", kind)
+        async with one.running():
+            there = one.store._cluster
+            assert there is not None
+            for slots in (there._slots, {}):  # as it was learnt, and as it is corrected
+                there._slots = slots
+                for number in range(30):
+                    await one.store.put(b"%d" % number, b"", _small(one), None)
+                assert {host for host, _ in there._slots.values()} == {"127.0.0.1"}
+    finally:
+        for server in cluster:
+            server.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+
+
+@pytest.mark.parametrize("said", ["3999 :6381", "3999 ?:6381"])
+async def test_what_is_left_out_of_an_address_is_not_this_host(said: str) -> None:
+    there = Cluster([("10.1.2.3", 7000)], _never, "", _never)
+    there.moved(MovedError(said), ("10.1.2.3", 7000))
+    assert there._slots == {3999: ("10.1.2.3", 6381)}
+
+
+@pytest.mark.realtime
 async def test_what_has_been_cut_does_not_count_among_the_variants_of_a_key(cluster: list[Server]) -> None:
     one = Process(url_of(cluster), "variants")
     async with one.running():
@@ -134,6 +188,20 @@ async def test_nobody_of_a_cluster_answers() -> None:
     with pytest.raises(StoreError, match="nobody says who has which slot"):
         async with one.running():
             pytest.fail("it is not open")
+
+
+@pytest.mark.realtime
+async def test_a_server_that_is_in_no_cluster_is_not_believed(cluster: list[Server], tmp_path: Path) -> None:
+    alone = make(tmp_path)
+    with servers([alone]):
+        one = Process(url_of([alone]))
+        with pytest.raises(StoreError, match=r"nobody says who has which slot\. .* knows of no slots"):
+            async with one.running():
+                pytest.fail("it is not open")
+        one = Process(url_of([alone, *cluster]))
+        async with one.running():
+            await one.put()
+            assert await one.blobs() == [b"blob"]
 
 
 def _apart(made: list[Server], name: str) -> str:

@@ -85,14 +85,15 @@ class RedisStore:
         self._cluster: Cluster | None = None
         if is_cluster(url):
             seeds, connect = nodes(url)
-            cluster = self._cluster = Cluster(seeds, lambda address: connect(address, self._load), self._where)
+            cluster = Cluster(seeds, lambda address: connect(address, scripts.load), self._where, self._ended)
+            self._cluster = cluster
             self._place = Place(lambda: connect(cluster.address(self._control), self._greet))
         else:
             self._place = place(url, self._greet)
         self._namespace = namespace
         self._control = f"tiercel:{{{namespace}}}".encode("utf-8", "surrogatepass")
         self._name = ""
-        self._line = Line(self._place.connection, self._where)
+        self._line = Line(self._place.connection, self._where, self._ended)
         self._log: Log | None = None
         self._tell: Callable[[Event], None] = _untold
         self._epoch = b""
@@ -118,7 +119,7 @@ class RedisStore:
         self._position = self._last = 0
         self._leases = {}
         self._name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(2)}"
-        line = self._line = Line(self._place.connection, self._where)
+        line = self._line = Line(self._place.connection, self._where, self._ended)
         works = [asyncio.create_task(self._line.run(), name="tiercel redis")]
         try:
             if self._cluster is not None:
@@ -299,18 +300,18 @@ class RedisStore:
     def _misdirected(self, error: BaseException | None) -> None:
         """The log is in another server by now."""
         if self._cluster is not None and isinstance(error, MovedError):
-            self._cluster.moved(error)
+            self._cluster.moved(error, self._cluster.address(self._control))
             self._line.drop()
 
-    async def _load(self, connection: Connection) -> None:
-        await connection.on_connect()
-        for script in scripts.ALL:
-            await connection.send_command("SCRIPT", "LOAD", script.text)
-            await connection.read_response()
+    def _ended(self, error: Exception) -> None:
+        """A connection has ended by something that nobody is told of who has asked."""
+        if not isinstance(error, EXPECTED):
+            why = f"{type(error).__name__}: {error}"
+            self._tell(Failed(where=self._where, error=StoreError(f"a connection is given up: {why}")))
 
     async def _greet(self, connection: Connection) -> None:
         """Before anything is asked on a connection: find out whether the log is the one that is known here."""
-        await self._load(connection)
+        await scripts.load(connection)
         known = (secrets.token_hex(8), self._epoch, max(self._position, self._last))
         await connection.send_command("EVALSHA", scripts.GREET.digest, 1, self._control, *known)
         epoch, head, longest, policy = await connection.read_response()
@@ -331,20 +332,21 @@ class RedisStore:
     async def _follow(self) -> None:
         failing = False
         while True:
-            connection = self._place.connection()
             try:
-                await opened(connection)
-                while await self._read_on(connection):
-                    failing = False
-            except (RedisError, OSError, TimeoutError, LookupError, ValueError) as error:
+                connection = self._place.connection()
+                try:
+                    await opened(connection)
+                    while await self._read_on(connection):
+                        failing = False
+                finally:
+                    with contextlib.suppress(RedisError, OSError):
+                        await connection.disconnect(nowait=True)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the log is followed again
                 await self._find_again(error)
                 if not failing:  # once, until it works again
                     why = str(error) or type(error).__name__
                     self._tell(Failed(where=self._where, error=StoreError(f"the log cannot be followed: {why}")))
                 failing = True
-            finally:
-                with contextlib.suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
             await asyncio.sleep(AGAIN)
 
     async def _find_again(self, error: Exception) -> None:
@@ -359,15 +361,8 @@ class RedisStore:
         sent, epoch = _now(), self._epoch
         tend: Command = ("EVALSHA", scripts.TEND.digest, 1, self._control, epoch, self._name, self._position)
         patience: Command = ("BLOCK", int(BLOCK * 1_000)) if self.current() else ()
-        read: Command = (
-            "XREAD",
-            *patience,
-            "COUNT",
-            AT_ONCE,
-            "STREAMS",
-            self._control + b":log",
-            f"{self._position}-0",
-        )
+        after: Command = (self._control + b":log", f"{self._position}-0")
+        read: Command = ("XREAD", *patience, "COUNT", AT_ONCE, "STREAMS", *after)
         await connection.send_packed_command(connection.pack_commands([tend, read]), check_health=False)
         async with asyncio.timeout(BLOCK + DELTA):
             tended = await connection.read_response()

@@ -16,10 +16,9 @@ from tiercel.errors import StoreError
 from tiercel.stores.redis._places import (
     Command,
     Connection,
-    NoScriptError,
-    ReadOnlyError,
     RedisError,
     ResponseError,
+    is_of_another,
     opened,
 )
 
@@ -38,9 +37,11 @@ Pending = asyncio.Future[Any]
 class Line:
     """Asks and answers in order."""
 
-    def __init__(self, connection: Callable[[], Connection], where: str) -> None:
+    def __init__(self, connection: Callable[[], Connection], where: str, ended: Callable[[Exception], None]) -> None:
         self._connection = connection
         self._where = where
+        self._ended = ended
+        """Told of what each connection has ended by."""
         self._outbox: list[tuple[Command, Pending]] = []
         self._unanswered: deque[Pending] = deque()
         self._asked = asyncio.Event()
@@ -79,15 +80,19 @@ class Line:
     async def _connected(self) -> None:
         """One connection, from its beginning to its end."""
         self._dropped.clear()
-        connection = self._connection()
         try:
-            await opened(connection)
-            await self._exchange(connection)
-        except (RedisError, OSError, TimeoutError) as error:
+            connection = self._connection()
+            try:
+                await opened(connection)
+                await self._exchange(connection)
+            finally:
+                with suppress(RedisError, OSError):
+                    await connection.disconnect(nowait=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next question opens another connection
             self._fail(str(error) or type(error).__name__)
-        finally:
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+            self._ended(error)
+            if not isinstance(error, EXPECTED):
+                await asyncio.sleep(AGAIN)
 
     async def _exchange(self, connection: Connection) -> None:
         """Write, read and listen, until one of them ends."""
@@ -120,12 +125,15 @@ class Line:
         while True:
             try:
                 answer, error = await connection.read_response(), None
-            except (ReadOnlyError, NoScriptError):
-                raise  # the next connection finds the one that is the primary, and loads the scripts
             except ResponseError as refusal:
+                if is_of_another(refusal):
+                    raise  # the next connection finds the one that is the primary, and loads the scripts
                 answer, error = None, StoreError(f"{self._where}: {refusal}")
                 error.__cause__ = refusal
             self._heard = asyncio.get_running_loop().time()
+            if not self._unanswered:
+                message = "an answer came that nobody had asked for"
+                raise StoreError(message)
             pending = self._unanswered.popleft()
             if pending.done():
                 continue

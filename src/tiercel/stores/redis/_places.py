@@ -19,8 +19,8 @@ except ImportError as error:  # pragma: no cover - tried by hand, in an environm
     raise ConfigurationError(_MESSAGE) from error
 
 __all__ = [
-    "Address", "AskError", "Command", "Connection", "MovedError", "NoScriptError", "Place", "ReadOnlyError",
-    "RedisError", "ResponseError", "is_cluster", "key_slot", "nodes", "opened", "place", "shown",
+    "HANDSHAKE", "Address", "AskError", "Command", "Connection", "MovedError", "Place",
+    "RedisError", "ResponseError", "is_cluster", "is_of_another", "key_slot", "nodes", "opened", "place", "shown",
 ]  # fmt: skip
 
 CONNECT: Final = 1.0
@@ -74,6 +74,12 @@ async def opened(connection: Connection) -> None:
         except MasterNotFoundError as error:
             found_none, _, _ = str(error).partition(" : ")  # the rest shows all that redis-py knows of each Sentinel
             raise MasterNotFoundError(found_none) from None
+
+
+def is_of_another(refusal: ResponseError) -> bool:
+    """Whether it is not the server that it was: a replica by now, or one that was started again."""
+    named = isinstance(refusal, (ReadOnlyError, NoScriptError))
+    return named or "READONLY" in str(refusal)  # as 6.2 tells it of a script
 
 
 class Place(NamedTuple):
