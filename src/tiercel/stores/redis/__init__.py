@@ -321,9 +321,7 @@ class RedisStore:
         self._before, self._longest = int(longest), (0, int(longest))
         self._log.reset(int(head))
         if policy.startswith(b"allkeys"):
-            why = (
-                "may evict the invalidations, which is a cold cache: set maxmemory-policy to volatile-lru or noeviction"
-            )
+            why = "may evict the invalidations, which is a cold cache: set maxmemory-policy to volatile-lru"
             self._tell(Failed(where=self._where, error=StoreError(f"its policy {policy.decode()} {why}")))
             _log.warning("%s: its policy %s %s.", self._where, policy.decode(), why)
 
