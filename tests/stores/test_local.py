@@ -1,169 +1,25 @@
 """What is particular to a store in a file: processes, forks, kills, files that cannot be used, an end of room."""
 
 import asyncio
-import contextlib
-import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import pytest
+from local_process import FILE, KEY, PLAY, Here, Process, parcel
 
-from tiercel._core.events import Event, Unreadable
 from tiercel.errors import ConfigurationError, StoreError
-from tiercel.spi import Ask, Parcel
-from tiercel.stores import _ledger
-from tiercel.stores._environment import FORMAT, KEPT, boot_id, environment, since_boot
+from tiercel.spi import Ask
+from tiercel.stores import _environment, _ledger
+from tiercel.stores._environment import GONE, KEPT, boot_id, environment, since_boot
 from tiercel.stores._leases import _started
 from tiercel.stores.local import LocalStore
-from tiercel.testing import RecordingLog
 
 pytestmark = pytest.mark.realtime
-
-FILE = f"tiercel-{FORMAT}.mdb"
-KEY = b"key"
-
-
-def parcel(blob: bytes = b"blob", **more: Any) -> Parcel:
-    given: dict[str, Any] = {"born": 0, "fresh_for": 60.0, "retain_for": 60.0, "blob": blob, **more}
-    return Parcel(**given)
-
-
-PLAY = """
-async def play(rounds):
-    import random
-    wrong = found = 0
-    for _ in range(rounds):
-        name = random.choice("abc")
-        match random.choice("cpppff"):
-            case "c":
-                cut = await store.append([name])
-                kept = (await store.fetch(Ask(key=name.encode(), fields={}))).kept
-                wrong += any(one.parcel.born < cut for one in kept)
-            case "p":
-                store.current()
-                born = log.position
-                await asyncio.sleep(0)
-                await store.put(name.encode(), b"", parcel(tags=(name,), born=born), None)
-            case _:
-                store.current()
-                before = log.position
-                known = max([cut.id for cut in log.cuts if cut.tags == (name,)], default=0)
-                kept = (await store.fetch(Ask(key=name.encode(), fields={}))).kept
-                wrong += any(one.parcel.born < known for one in kept)
-                found += len(kept)
-    return wrong, found
-"""
-
-PROGRAM = f"""
-import asyncio, json, os, sys
-from pathlib import Path
-from tiercel.spi import Ask, Parcel
-from tiercel.stores.local import LocalStore
-from tiercel.testing import RecordingLog
-
-def parcel(**more):
-    return Parcel(**{{"born": 0, "fresh_for": 60.0, "retain_for": 60.0, "blob": b"blob", **more}})
-
-store, log = LocalStore(Path(sys.argv[1]), size=8_000_000, namespace="test"), RecordingLog()
-
-
-async def take():
-    return (await store.fetch(Ask(key=b"key", fields={{}}, lease=60.0))).lease is not None
-
-async def die_in_the_middle():
-    opened = store._open
-    def dying():
-        transaction = opened._env.begin(write=True)
-        opened._ledger.cut(transaction, ["a"], soft=False)
-        os.write(1, b'"dying"\\n')
-        os.kill(os.getpid(), 9)
-    await store._write(dying)
-
-{PLAY}
-
-async def main():
-    async with store.running(log, print):
-        print(json.dumps("ready"), flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            print(json.dumps(await eval(line)), flush=True)
-
-asyncio.run(main())
-"""
-"""What another process does, one line after the other."""
-
-
-class Process:
-    """Another process with a store at the same place."""
-
-    def __init__(self, place: Path) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(place)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = self._popen.pid
-
-    async def ready(self) -> "Process":
-        assert await self._read() == "ready"
-        return self
-
-    async def do(self, line: str) -> Any:
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(f"{line}\n")
-        self._popen.stdin.flush()
-        return await self._read()
-
-    async def _read(self) -> Any:
-        assert self._popen.stdout is not None
-        return json.loads(await asyncio.to_thread(self._popen.stdout.readline))
-
-    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, how)
-        self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Callable[[], Process]]:
-    begun: list[Process] = []
-
-    def begin() -> Process:
-        begun.append(Process(tmp_path))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.end()
-
-
-class Here:
-    """A store in this process."""
-
-    def __init__(self, place: Path, **more: Any) -> None:
-        given: dict[str, Any] = {"size": 8_000_000, "namespace": "test", **more}
-        self.store = LocalStore(place, **given)
-        self.log = RecordingLog()
-        self.events: list[Event] = []
-
-    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
-        return self.store.running(self.log, self.events.append)
-
-    async def blobs(self, key: bytes = KEY) -> list[bytes]:
-        return [one.parcel.blob for one in (await self.store.fetch(Ask(key=key, fields={}))).kept]
-
-    @property
-    def reasons(self) -> list[str]:
-        return [event.reason for event in self.events if isinstance(event, Unreadable)]
 
 
 # -- several processes -----------------------------------------------------------------------------------------------
@@ -264,36 +120,36 @@ async def _play(here: Here, rounds: int) -> tuple[int, int]:
 async def test_who_is_further_behind_than_the_log_reaches_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ledger, "EACH", 800_000)  # ten records
-    here, other = Here(tmp_path), Here(tmp_path)
+    monkeypatch.setattr(_ledger, "LEAST", 32_000)
+    here, other = Here(tmp_path, size=200_000), Here(tmp_path)
     async with here.running(), other.running():
-        for number in range(10):
+        for number in range(100):
             await other.store.append([f"{number}"])
         assert here.store.current()
-        assert (here.log.resets, len(here.log.cuts)) == (1, 10)
-        for number in range(11):
+        assert (here.log.resets, len(here.log.cuts)) == (1, 100)
+        for number in range(500):
             await other.store.append([f"{number}"])
         assert here.store.current()
         assert (here.log.resets, here.log.cuts, here.log.position) == (2, [], other.log.position)
-        with environment(tmp_path, 8_000_000, print).begin() as transaction:
-            assert transaction.stat(environment(tmp_path, 8_000_000, print).tables[b"log"])["entries"] == 10
 
 
 async def test_cuts_take_no_more_room_than_their_records_and_are_not_forgotten_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ledger, "EACH", 80_000)  # a hundred records
-    here = Here(tmp_path)
+    monkeypatch.setattr(_ledger, "LEAST", 32_000)
+    here = Here(tmp_path, size=200_000)
     async with here.running():
         await here.store.put(KEY, b"", parcel(b"old", tags=("a",), born=here.log.position), None)
         await here.store.append(["a"])
-        for number in range(300):
+        for number in range(1_000):
             await here.store.append([f"{number}"])
         await here.store.put(KEY, b"", parcel(b"late", tags=("a",)), None)
         assert await here.blobs() == []
         env = environment(tmp_path, 8_000_000, print)
         with env.begin() as transaction:
-            assert transaction.stat(env.tables[b"cuts"])["entries"] <= 100
+            records, cuts = (transaction.stat(env.tables[name])["entries"] for name in (b"log", b"cuts"))
+        assert 100 < records < 400
+        assert cuts == records
         await here.store.put(KEY, b"", parcel(b"new", tags=("a",), born=here.log.position), None)
         assert await here.blobs() == [b"new"]
 
@@ -356,16 +212,32 @@ def truncated(place: Path) -> None:
 
 
 def of_another_boot(place: Path) -> None:
-    with lmdb.open(str(place / FILE), subdir=False, max_dbs=4) as made, made.begin(write=True) as transaction:
-        transaction.put(b"boot", b"another", db=made.open_db(b"meta", transaction))
+    env = environment(place, 8_000_000, print)
+    with env.begin(write=True) as transaction:
+        transaction.put(b"boot", b"another", db=env.tables[b"meta"])
+
+
+def of_something_else(place: Path) -> None:
+    with lmdb.open(str(place / FILE), subdir=False) as made, made.begin(write=True) as transaction:
+        transaction.put(b"meta", b"no table")
+    (place / FILE).with_suffix(".position").touch()
+
+
+def lost_by_others(place: Path) -> None:
+    environment(place, 8_000_000, print).word[0] = GONE
 
 
 def a_directory(place: Path) -> None:
     (place / FILE).mkdir()
 
 
-@pytest.mark.parametrize("damage", [garbage, truncated, of_another_boot, a_directory])
-def test_a_file_that_cannot_be_used_is_set_aside_with_an_event(damage: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [garbage, truncated, of_another_boot, of_something_else, lost_by_others, a_directory]
+)
+def test_a_file_that_cannot_be_used_is_set_aside_with_an_event(
+    damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_environment, "LOOK", 0.0)
     damage(tmp_path)
 
     async def use() -> None:
@@ -387,7 +259,8 @@ def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
     assert environment(tmp_path, 8_000_000, pytest.fail).word[0] == 0
 
 
-def test_of_what_was_set_aside_the_newest_few_are_kept(tmp_path: Path) -> None:
+def test_of_what_was_set_aside_the_newest_few_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_environment, "LOOK", 0.0)
     for _ in range(KEPT + 3):
         garbage(tmp_path)
         environment(tmp_path, 8_000_000, lambda _: None)

@@ -1,4 +1,7 @@
-"""Leases of a local store: who produces what, until when, and whether that process still lives."""
+"""Leases of a local store: who produces what, until when, and whether that process still lives.
+
+What is of another length is nobody's.
+"""
 
 import os
 from functools import lru_cache
@@ -22,6 +25,8 @@ def pid_of(holder: bytes) -> int:
 
 def lives(holder: bytes) -> bool:
     """Whether it does."""
+    if len(holder) != _HOLDER.size:
+        return False
     pid, started = _HOLDER.unpack(holder)
     return bool(_started(pid) == started)
 
@@ -29,7 +34,7 @@ def lives(holder: bytes) -> bool:
 def left(transaction: Any, table: Any, lane: bytes, now: float) -> float:  # noqa: ANN401 - LMDB has no types
     """Seconds until the lease ends at the latest; 0.0: nobody holds one that lives."""
     found = transaction.get(lane, db=table)
-    if found is None:
+    if found is None or len(found) != _ROW.size:
         return 0.0
     until, pid, started, _ = _ROW.unpack(found)
     return max(0.0, until - now) if _started(pid) == started else 0.0
@@ -46,7 +51,7 @@ def grant(  # noqa: PLR0913 - a row of the table
 ) -> None:
     """Write it down for this process; and forget some that are over."""
     for name, row in _near(transaction, table, lane):
-        if _ROW.unpack(row)[0] <= now:
+        if len(row) != _ROW.size or _ROW.unpack(row)[0] <= now:
             transaction.delete(name, db=table)
     transaction.put(lane, _ROW.pack(until, os.getpid(), _own(os.getpid()), token), db=table)
 
@@ -54,7 +59,7 @@ def grant(  # noqa: PLR0913 - a row of the table
 def release(transaction: Any, table: Any, lane: bytes, token: bytes) -> None:  # noqa: ANN401
     """End it, if it is still this one."""
     found = transaction.get(lane, db=table)
-    if found is not None and _ROW.unpack(found)[3] == token:
+    if found is not None and found.endswith(token):
         transaction.delete(lane, db=table)
 
 

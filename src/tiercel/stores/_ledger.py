@@ -1,7 +1,7 @@
 """What a local store knows of invalidations: the log, the cuts by tag, and the cuts that somebody has promised."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final
 
@@ -9,14 +9,15 @@ from tiercel.spi import Cut, Parcel
 from tiercel.stores import _rows as rows
 from tiercel.stores._environment import Environment
 
-EACH: Final = 1024
-"""Of so many bytes that may be stored one record of the log is kept. Who is further behind begins anew; and what was
+SHARE: Final = 8
+"""The log and its cuts take 1/8 of what may be stored. Who is further behind than it reaches begins anew; and what was
 born before the first record is of no use any more, so that no cut has to be kept for longer than its record."""
+LEAST = 1 << 20
+"""Bytes that they may take in any case."""
 
 _POSITION: Final = b"position"
 _FLOOR: Final = b"floor"
 _AT_ONCE: Final = 64
-_FEW: Final = 4
 
 
 class Ledger:
@@ -26,9 +27,10 @@ class Ledger:
     the word ahead of the log trusts its memory no more.
     """
 
-    def __init__(self, env: Environment, space: bytes) -> None:
+    def __init__(self, env: Environment, space: bytes, told: Callable[[str], None]) -> None:
         self._env = env
         self._space = space
+        self._told = told
         self._meta, self._log = env.tables[b"meta"], env.tables[b"log"]
         self._cuts, self._holds = env.tables[b"cuts"], env.tables[b"holds"]
 
@@ -41,12 +43,11 @@ class Ledger:
         """Append a cut; no tags: of everything. Its id."""
         space = space or self._space
         cut = self._next(transaction)
-        row = rows.number(cut)
         for name in [rows.tag_key(space, tag) for tag in tags] or [space]:
             hard, softly = self._cut_of(transaction, name)
-            pair = rows.number(hard) + row if soft else row + rows.number(softly)
+            pair = rows.pair(hard, cut) if soft else rows.pair(cut, softly)
             transaction.put(name, pair, db=self._cuts)
-        transaction.put(row, rows.to_record(space, tags, soft=soft), db=self._log)
+        transaction.put(rows.number(cut), rows.to_record(space, tags, soft=soft), db=self._log)
         return cut
 
     def verdict(self, transaction: Any, parcel: Parcel) -> bool | None:  # noqa: ANN401
@@ -62,12 +63,17 @@ class Ledger:
         return soft
 
     def records(self, transaction: Any, after: int) -> list[Cut] | None:  # noqa: ANN401
-        """What was appended to this namespace since; None where it is not all there any more."""
+        """What was appended to this namespace since; None where it is not all there any more, or cannot be read."""
         if not self._floor(transaction) <= after <= self.position(transaction):
             return None
         with transaction.cursor(db=self._log) as cursor:
             there = cursor.set_range(rows.number(after + 1))
-            found = [rows.of_record(self._space, rows.to_number(key), data) for key, data in cursor] if there else []
+            since = list(cursor) if there else []
+        try:
+            found = [rows.of_record(self._space, rows.to_number(key), data) for key, data in since]
+        except rows.UNREADABLE as error:
+            self._told(f"a record of the log: {error!r}")
+            return None
         return [cut for cut in found if cut is not None]
 
     # -- promises ----------------------------------------------------------------------------------------------------
@@ -84,7 +90,11 @@ class Ledger:
         held = transaction.pop(token, db=self._holds)
         if held is not None:
             space = held[: len(self._space)]
-            cut = rows.of_record(space, 0, held)
+            try:
+                cut = rows.of_record(space, 0, held)
+            except rows.UNREADABLE as error:
+                self._told(f"a promise, so that everything is cut: {error!r}")
+                cut = None
             self.cut(transaction, cut.tags if cut else (), soft=False, space=space)
 
     def release(self, transaction: Any, token: bytes, tags: Sequence[str]) -> int:  # noqa: ANN401
@@ -105,23 +115,42 @@ class Ledger:
 
     def _next(self, transaction: Any) -> int:  # noqa: ANN401
         position = self.position(transaction) + 1
-        self._forget(transaction, position - max(1, self._env.size // EACH))
+        self._forget(transaction, max(self._env.size // SHARE, LEAST))
         transaction.put(_POSITION, rows.number(position), db=self._meta)
         self._env.word[0] = position
         return position
 
-    def _forget(self, transaction: Any, until: int) -> None:  # noqa: ANN401
-        """Let go of the oldest records, a few at a time, and of the cuts that are no younger."""
+    def _taken(self, transaction: Any) -> int:  # noqa: ANN401
+        """Bytes of the pages that the log and its cuts take."""
+        stats = [transaction.stat(table) for table in (self._log, self._cuts)]
+        pages = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return int(pages * stats[0]["psize"])
+
+    def _forget(self, transaction: Any, room: int) -> None:  # noqa: ANN401
+        """Let go of the oldest records, until there is room for the others."""
+        while self._taken(transaction) > room and self.forget_first(transaction):
+            pass
+
+    def forget_first(self, transaction: Any) -> bool:  # noqa: ANN401
+        """Let go of the oldest record, and of the cuts that are no younger; whether there is one."""
         with transaction.cursor(db=self._log) as cursor:
-            found = [(bytes(key), bytes(data)) for (key, data), _ in zip(cursor, range(_FEW), strict=False)]
-        for key, data in found:
-            if rows.to_number(key) > until:
-                break
-            for name in rows.cuts_of(data):
-                if max(self._cut_of(transaction, name)) <= until:
-                    transaction.delete(name, db=self._cuts)
-            transaction.delete(key, db=self._log)
-            transaction.put(_FLOOR, key, db=self._meta)
+            if not cursor.first():
+                return False
+            key, data = cursor.item()
+        for name in self._cuts_of(data):
+            if max(self._cut_of(transaction, name)) <= rows.to_number(key):
+                transaction.delete(name, db=self._cuts)
+        transaction.delete(key, db=self._log)
+        transaction.put(_FLOOR, key, db=self._meta)
+        return True
+
+    def _cuts_of(self, record: bytes) -> list[bytes]:
+        """None where it cannot be read: its cuts stay, and do no harm."""
+        try:
+            return rows.cuts_of(record)
+        except rows.UNREADABLE as error:
+            self._told(f"a record of the log: {error!r}")
+            return []
 
     def _floor(self, transaction: Any) -> int:  # noqa: ANN401
         """Id of the last record that is there no more."""
@@ -129,6 +158,10 @@ class Ledger:
         return 0 if found is None else rows.to_number(found)
 
     def _cut_of(self, transaction: Any, name: bytes) -> tuple[int, int]:  # noqa: ANN401
-        """Ids of the last hard cut and the last soft one."""
+        """Ids of the last hard cut and the last soft one; where they cannot be read, it may have been the last."""
         found = transaction.get(name, db=self._cuts)
-        return (0, 0) if found is None else (rows.to_number(found[:8]), rows.to_number(found[8:]))
+        try:
+            return (0, 0) if found is None else rows.to_pair(found)
+        except rows.UNREADABLE as error:
+            self._told(f"a cut: {error!r}")
+            return self.position(transaction), 0

@@ -4,15 +4,20 @@ import json
 from collections.abc import Sequence
 from hashlib import blake2b
 from struct import Struct
-from typing import Final, NamedTuple
+from struct import error as unpacking_error
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tiercel._core.entry import Selecting
 from tiercel.spi import Cut, Parcel
 
+UNREADABLE: Final = (ValueError, unpacking_error, msgspec.MsgspecError)
+"""What is raised where something cannot be read."""
+
 _HEAD: Final = Struct(">QQdddd II")
 _NUMBER: Final = Struct(">Q")
+_PAIR: Final = Struct(">QQ")
 _MILLISECONDS: Final = 1000
 _DIGEST: Final = 16
 _FAR: Final = 1e12
@@ -47,14 +52,23 @@ def to_number(row: bytes) -> int:
     return int(_NUMBER.unpack(row)[0])
 
 
+def pair(first: int, second: int) -> bytes:
+    return _PAIR.pack(first, second)
+
+
+def to_pair(row: bytes) -> tuple[int, int]:
+    first, second = _PAIR.unpack(row)
+    return first, second
+
+
 def moment(seconds: float) -> bytes:
     """In order, too; what is further off than anybody waits is equally far."""
     return number(min(max(0, int(min(seconds, _FAR) * _MILLISECONDS)), 2**63))
 
 
 def to_moment(row: bytes) -> float:
-    """What a row that begins with one is sorted by."""
-    return to_number(row[:8]) / _MILLISECONDS
+    """What a row that begins with one is sorted by; one that is too short comes early."""
+    return to_number(row[:8].ljust(8, b"\0")) / _MILLISECONDS
 
 
 def space_of(namespace: str) -> bytes:
@@ -104,14 +118,14 @@ def to_row(row: Row) -> bytes:
 
 
 def of_row(data: bytes) -> Row:
-    """Raises ValueError, `struct.error` or `msgspec.MsgspecError` where it is none."""
+    """Raises one of `UNREADABLE` where it is none."""
     seq, born, put_at, fresh_for, retain_for, cost, size, tags_size = _HEAD.unpack_from(data)
     tags_at = _HEAD.size + size
     blob_at = tags_at + tags_size
     parcel = Parcel(
         selecting=_to_selecting(data[_HEAD.size : tags_at]),
         born=born,
-        tags=tuple(json.loads(data[tags_at:blob_at])),
+        tags=_texts(json.loads(data[tags_at:blob_at])),
         fresh_for=fresh_for,
         retain_for=retain_for,
         cost=cost,
@@ -125,17 +139,31 @@ def to_record(space: bytes, tags: Sequence[str], *, soft: bool) -> bytes:
 
 
 def cuts_of(data: bytes) -> list[bytes]:
-    """The names of the cuts that a record made, whatever its namespace; not that of everything, which stays."""
-    space, record = data[:_DIGEST], data[_DIGEST:]
-    return [tag_key(space, tag) for tag in json.loads(record)[1:]] if record else []
+    """The names of the cuts that a record made, whatever its namespace; not that of everything, which stays.
+
+    Raises one of `UNREADABLE` where it is none.
+    """
+    return [tag_key(data[:_DIGEST], tag) for tag in _record(data[_DIGEST:])[1]] if data else []
 
 
 def of_record(space: bytes, cut: int, data: bytes) -> Cut | None:
-    """None where it is another namespace's, or cuts nothing."""
-    if not data.startswith(space):
+    """None where it is another namespace's, or cuts nothing. Raises one of `UNREADABLE` where it is none."""
+    if not data:
         return None
-    soft, *tags = json.loads(data[len(space) :])
-    return Cut(id=cut, tags=tuple(tags), soft=soft)
+    soft, tags = _record(data[_DIGEST:])
+    return Cut(id=cut, tags=tags, soft=soft) if data.startswith(space) else None
+
+
+def _record(data: bytes) -> tuple[bool, tuple[str, ...]]:
+    match json.loads(data):
+        case [bool(soft), *tags]:
+            return soft, _texts(tags)
+        case _:
+            raise ValueError("it is no record")
+
+
+def _texts(found: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever there is
+    return msgspec.convert(found, tuple[str, ...])
 
 
 _selecting = msgspec.msgpack.Encoder().encode

@@ -1,14 +1,12 @@
 """What a local store keeps: parcels by key and variant, the oldest of which go when the room ends."""
 
 from collections.abc import Callable, Iterator
-from struct import error as unpacking_error
 from typing import Any, Final
-
-import msgspec
 
 from tiercel.spi import Parcel
 from tiercel.stores import _rows as rows
 from tiercel.stores._environment import Environment
+from tiercel.stores._ledger import Ledger
 
 VARIANTS: Final = 64
 ROOM: Final = 200
@@ -19,15 +17,15 @@ SWEEP: Final = 64
 """Parcels that are past all use, at most, that a put takes along."""
 
 _SEQ, _WEIGHT = b"seq", b"weight"
-_UNREADABLE: Final = (ValueError, unpacking_error, msgspec.MsgspecError)
 
 
 class Shelves:
     """The parcels of one namespace. All of them share the room."""
 
-    def __init__(self, env: Environment, space: bytes, told: Callable[[str], None]) -> None:
+    def __init__(self, env: Environment, space: bytes, ledger: Ledger, told: Callable[[str], None]) -> None:
         self._space = space
         self._size = env.size
+        self._ledger = ledger
         self._told = told
         self._meta, self._rows = env.tables[b"meta"], env.tables[b"rows"]
         self._ages, self._ends = env.tables[b"ages"], env.tables[b"ends"]
@@ -54,12 +52,25 @@ class Shelves:
         if row is not None and row.is_usable(now):
             if row.parcel.born > parcel.born:
                 return
-        elif len(usable) >= VARIANTS:
+        elif len(usable) >= VARIANTS and not self._drop_cut(transaction, key, usable):
             return
         if old is not None:
             self._delete(transaction, name, old)
         self._evict(transaction, now, len(parcel.blob) + ROOM)
         self._add(transaction, name, parcel, now)
+
+    def drop_first(self, transaction: Any) -> None:  # noqa: ANN401
+        """Let go of what was stored first."""
+        for age, name in self._first(transaction, self._ages):
+            self._drop(transaction, self._ages, age, name)
+
+    def _drop_cut(self, transaction: Any, key: bytes, found: list[rows.Row]) -> bool:  # noqa: ANN401
+        """Let go of the variants that have been cut; whether there are any."""
+        cut = [row for row in found if self._ledger.verdict(transaction, row.parcel) is None]
+        for row in cut:
+            name = rows.shelf_key(self._space, key) + rows.variant_of(row.parcel.selecting)
+            self._drop(transaction, self._ages, rows.number(row.seq), name)
+        return bool(cut)
 
     def _add(self, transaction: Any, name: bytes, parcel: Parcel, now: float) -> None:  # noqa: ANN401
         row = rows.Row(self._number(transaction, _SEQ) + 1, now, parcel)
@@ -104,7 +115,7 @@ class Shelves:
     def _readable(self, data: bytes) -> rows.Row | None:
         try:
             return rows.of_row(data)
-        except _UNREADABLE as error:
+        except rows.UNREADABLE as error:
             self._told(repr(error))
             return None
 
