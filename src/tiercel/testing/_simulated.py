@@ -75,11 +75,13 @@ class SimulatedServer:
         >>> async def shared() -> str:
         ...     server, clock = SimulatedServer(), VirtualClock()
         ...     one, other = (Cache(SimulatedStore(server), clock=clock) for _ in range(2))
-        ...     await one.invalidate("products")
-        ...     await one.aclose()
-        ...     return f"{server.asked} requests"
+        ...     await one.set("greeting", "hello", ttl=60)
+        ...     found = await other.get("greeting")
+        ...     for cache in (one, other):
+        ...         await cache.aclose()
+        ...     return found
         >>> run_virtual(shared())
-        '4 requests'
+        'hello'
     """
 
     def __init__(self, *, latency: float = 0.0) -> None:
