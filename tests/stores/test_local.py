@@ -1,9 +1,11 @@
 """What is particular to a store in a file: processes, forks, kills, files that cannot be used, an end of room."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from local_process import FILE, KEY, PLAY, Here, Process, parcel
 from tiercel.errors import ConfigurationError, StoreError
 from tiercel.spi import Ask
 from tiercel.stores import _environment, _ledger
-from tiercel.stores._environment import GONE, KEPT, boot_id, environment, since_boot
+from tiercel.stores._environment import GONE, KEPT, _open, boot_id, environment, since_boot
 from tiercel.stores._leases import _started
 from tiercel.stores.local import LocalStore
 
@@ -207,6 +209,9 @@ def truncated(place: Path) -> None:
 
     with asyncio.Runner() as runner:
         runner.run(write())
+    while place / FILE in _open:  # its thread is just ending; who still looks into what is cut off is killed for that
+        gc.collect()
+        time.sleep(0.01)
     with (place / FILE).open("r+b") as file:
         file.truncate(5_000)
 

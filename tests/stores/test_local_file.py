@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import resource
 import subprocess
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import lmdb
 import pytest
 from local_process import FILE, KEY, Here, Process, parcel
 
@@ -403,3 +405,16 @@ async def test_a_reader_may_read_while_it_is_told_of_something(tmp_path: Path) -
         env = environment(tmp_path, 1, print)
         with env.begin():
             assert (await here.store.fetch(Ask(key=KEY, fields={}))).kept == ()
+
+
+def test_who_opens_what_another_thread_is_closing_waits_for_that(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    environment(tmp_path, 8_000_000, pytest.fail)  # and forgotten
+    gc.collect()
+    before = lmdb.open(str(path), subdir=False, max_dbs=8)
+    with pytest.raises(StoreError, match="already open in this process"):
+        environment(tmp_path, 8_000_000, pytest.fail)
+    closing = threading.Timer(0.05, before.close)
+    closing.start()
+    assert environment(tmp_path, 8_000_000, pytest.fail).is_there()
+    closing.join()

@@ -61,6 +61,9 @@ _DAMAGED: Final = (
 )
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 
+_OPEN_HERE: Final = "already open in this process"
+"""What py-lmdb says, until the one before is closed."""
+
 ReadError: Final = lmdb.Error
 """What LMDB raises."""
 FullError: Final = lmdb.MapFullError
@@ -170,11 +173,17 @@ def environment(directory: Path, size: int, told: Callable[[str], None]) -> Envi
         if found is not None and found.pause():
             found.lmdb.close()
             found.resume()
-        try:
-            found = _open[path] = Environment(path, size, told)
-        except (lmdb.Error, OSError) as error:
-            raise _not_opened(directory, error) from error
-        return found
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                found = _open[path] = Environment(path, size, told)
+            except (lmdb.Error, OSError) as error:
+                # Whoever had it last may just be closing it, in another thread.
+                if _OPEN_HERE not in str(error) or time.monotonic() > until:
+                    raise _not_opened(directory, error) from error
+                time.sleep(0.001)
+            else:
+                return found
 
 
 def _prepared(directory: Path) -> Path:
