@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import unquote
 
-from tiercel._core import freshness, keys, present, rfc9111
-from tiercel._core.entry import Entry, Head, Header, Headers, Request
+from tiercel._core import keys, rfc9111
+from tiercel._core.entry import Head, Headers, Request
 from tiercel._core.plan import RouteRules, Target
 from tiercel._core.policy import Policy, Rules
 from tiercel._core.status import CacheStatus
@@ -24,9 +25,9 @@ from tiercel._engine.fitting import plain
 from tiercel._engine.flights import Flight, Message
 from tiercel._engine.guard import Blank, Guard
 from tiercel._engine.observed import Watch
+from tiercel._engine.ready import METHODS, Glance, Ready, decided, glance, plainly
 from tiercel._engine.runs import run
 from tiercel._engine.shadow import shadow
-from tiercel._engine.tiers import Shelf
 
 if TYPE_CHECKING:
     from tiercel.cache import Cache
@@ -43,7 +44,6 @@ WATCH = "tiercel.watch"
 ASKED = "tiercel.asked"
 """Where in the scope path and query stand as the client sent them, before middleware outside of us has seen them."""
 
-_LOOKED_AT = rfc9111.PLAIN_STOPS | {b"host"}
 _UNKNOWN = object()
 
 
@@ -66,6 +66,36 @@ class Resolver(Protocol):
         ...
 
 
+FRONT = "__tiercel_front__"
+"""The attribute of an application that says where a server may answer in front of it: a `Front`."""
+
+
+class Front:
+    """What a server has to know to answer in front of an application, and what it decides about the cache there."""
+
+    def __init__(self, engine: Engine, rules: Rules, enter: Callable[[Scope], None] = lambda _: None) -> None:
+        self.engine = engine
+        self.rules = rules
+        self.enter = enter
+        """Does to a scope what the application does to it before its middleware."""
+        self.gate: Gate | None = None
+        """Once the application has started."""
+        self.outermost = False
+        """Whether the cache is to stand outside of all middleware of the application, where the server answers."""
+
+    def serve(self, left_out: Iterable[str]) -> None:
+        """Have the cache stand where the server answers; before the application starts.
+
+        Args:
+            left_out: Names of response fields that are not stored, because they tell of one response only.
+
+        Raises:
+            ConfigurationError: One is no name of a field.
+        """
+        self.rules = replace(self.rules, left_out=tuple(left_out))
+        self.outermost = True
+
+
 class Gate:
     """Answers from the cache what it can, and runs the application behind it for the rest."""
 
@@ -75,46 +105,56 @@ class Gate:
         *,
         engine: Engine,
         resolve: Resolver,
-        rules: Rules,
+        front: Front,
         watch: Callable[[Headers], Watch] | None = None,
         blank: Blank = lambda _: None,
         shadow: bool = False,
     ) -> None:
         self.app = app
-        self._engine = engine
+        self.engine = engine
         engine.installed = True
         self._resolve = resolve
-        self._rules = rules
+        self._front = front
         self._watch = watch
         self._blank = blank
         self._shadow = shadow
         self._places: dict[tuple[object, ...], Target | None] = {}
         self._version: object = None
+        front.gate = self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one request, or whatever else a server asks of an application."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        host, plain = _glance(observed.plain(scope["headers"]) if WATCH in scope else scope["headers"])
-        target = self._target(scope, host)
+        headers = observed.plain(scope["headers"]) if WATCH in scope else scope["headers"]
+        seen = glance(headers)
+        target = self.target(scope, seen.host)
         if WATCH in scope:
             target = _told_apart(target, scope)
-        # The shortest way: one fresh stored response, and nothing in the request that could ask for another.
-        # `plain_until` is the decision, made ahead: until then `on_request` says Serve to every plain request.
-        if plain and target is not None and scope["method"] == "GET" and not (target.rules.guarded or self._shadow):
-            engine = self._engine
-            shelf = engine.tiers.shelf(target.primary)
-            if shelf is not None and (now := engine.clock.time()) < shelf.plain_until:
-                entry = shelf.entries[0]
-                engine.counts.hits += 1
-                if engine.observers:
-                    engine.answered(target.rules.label, "hit")
-                headers = _rendered(shelf, entry, now)
-                await send({"type": "http.response.start", "status": entry.status, "headers": headers})
-                await send({"type": "http.response.body", "body": entry.body})
+        if target is not None and seen.fit and scope["method"] in METHODS:
+            ready = self.ready(target, seen, scope["method"], lambda: request_of(scope, headers, b""))
+            if ready is not None:
+                await send({"type": "http.response.start", "status": ready.status, "headers": ready.headers})
+                await send({"type": "http.response.body", "body": ready.body})
                 return
         await self._whole(target, scope, receive, send)
+
+    def ready(self, target: Target, seen: Glance, method: str, request: Callable[[], Request]) -> Ready | None:
+        """The answer to a fit GET or HEAD, counted, where there is one that nothing has to be waited for."""
+        if target.rules.guarded or self._shadow:
+            return None
+        if seen.plain and method == "GET" and (ready := plainly(self.engine, target)) is not None:
+            return ready
+        return decided(self.engine, target, request, self._front.rules, wishes=seen.wishes)
+
+    def version(self) -> object:
+        """Changes whenever the same request may be looked up elsewhere.
+
+        Raises:
+            ConfigurationError: The routes are declared in a way that cannot work.
+        """
+        return self._resolve.version()
 
     async def _whole(self, target: Target | None, scope: Scope, receive: Receive, send: Send) -> None:
         """The whole way, for all that is not answered on the shortest."""
@@ -125,8 +165,12 @@ class Gate:
         else:
             await self._through(scope, receive, send, CacheStatus(fwd="method"))
 
-    def _target(self, scope: Scope, host: bytes | None) -> Target | None:
-        """Where the request is looked up; remembered where that follows from the place it asks for."""
+    def target(self, scope: Scope, host: bytes | None) -> Target | None:
+        """Where a request is looked up; remembered where that follows from the place it asks for.
+
+        Raises:
+            ConfigurationError: The routes are declared in a way that cannot work.
+        """
         resolve = self._resolve
         version = resolve.version()
         if version != self._version:
@@ -167,19 +211,19 @@ class Gate:
         request = request_of(scope, headers, content or b"")
         if content:  # RFC 10008 §2.7: the content, and what the request says of it, are part of the key
             target = target._replace(primary=keys.primary(target.primary, keys.of_request(request)))
-        visit = Visit(self._engine, Guard(target, self._blank) if route.guarded else None)
+        visit = Visit(self.engine, Guard(target, self._blank) if route.guarded else None)
         call = Call(
-            engine=self._engine,
+            engine=self.engine,
             app=self.app,
             scope=scope,
             receive=receive,
             send=send,
             request=request,
             route=route,
-            rules=self._rules,
+            rules=self._front.rules,
             # A lifetime that the response does not give itself is no word on who may share it.
             watch=self._watching(scope) if route.declared or route.policy.ttl is not None else None,
-            since=self._engine.clock.monotonic(),
+            since=self.engine.clock.monotonic(),
             credentials=CREDENTIALS in names,
             keeps_range=not route.declared and b"range" in names,
             shadow=self._shadow,
@@ -204,7 +248,7 @@ class Gate:
         """Why a request is not for the cache, where the application is to be run before the cache is asked."""
         if visit.guard is None and not self._shadow:
             return None
-        decision = rfc9111.on_request(request, (), 0.0, self._rules)
+        decision = rfc9111.on_request(request, (), 0.0, self._front.rules)
         return decision if isinstance(decision, rfc9111.Bypass) else None
 
     async def _guarded(self, call: Call, target: Target, guard: Guard) -> None:
@@ -241,7 +285,7 @@ class Gate:
 
     async def _through(self, scope: Scope, receive: Receive, send: Send, status: CacheStatus | None = None) -> None:
         """Not for the cache. But what it does may make stored responses invalid."""
-        visit = Visit(self._engine)
+        visit = Visit(self.engine)
         request = None if scope["method"] in SAFE else request_of(scope, observed.plain(scope["headers"]), b"")
 
         async def seeing(message: Message) -> None:
@@ -258,7 +302,7 @@ class Gate:
 
         token = current.set(visit)
         if status is not None:
-            self._engine.counts.bypassed += 1
+            self.engine.counts.bypassed += 1
         try:
             await self.app(scope, receive, seeing)
         finally:
@@ -279,32 +323,10 @@ class Gate:
         return self._watch(scope["headers"]) if self._watch is not None else None
 
 
-def _glance(headers: Headers) -> tuple[bytes | None, bool]:
-    """The host, and whether no field could ask for another answer than that of a plain request."""
-    host, plain = None, True
-    for name, value in headers:
-        if name in _LOOKED_AT:
-            if host is None and name == b"host":
-                host = value
-            else:
-                plain = False
-    return host, plain
-
-
 def _told_apart(target: Target | None, scope: Scope) -> Target | None:
     """With what middleware outside of us has taken out of the request: it may have kept what was in it."""
     missing = () if target is None else scope[WATCH].missing(observed.plain(scope["headers"]))
     return target._replace(primary=keys.primary(target.primary, *missing)) if target is not None and missing else target
-
-
-def _rendered(shelf: Shelf, entry: Entry, now: float) -> list[Header]:
-    """The fields of a hit. They change once a second; the list is the receiver's to change."""
-    age = int(freshness.current_age(entry, now))
-    if shelf.rendered_at != age:
-        ttl = int(freshness.seconds_until_stale(entry, now))
-        shelf.rendered = present.hit_headers(entry, now, CacheStatus(hit=True, ttl=ttl))
-        shelf.rendered_at = age
-    return shelf.rendered.copy()
 
 
 def _unfit(names: list[bytes], content: bytes | None) -> rfc9111.Bypass | None:
@@ -407,7 +429,9 @@ class CacheMiddleware:
         rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
         resolve = Everywhere(default or Policy(), len(cache.surfaces))
         cache.surfaces.append(Surface(app=app, resolve=resolve, rules=rules))
-        self._gate = Gate(app, engine=cache.engine, resolve=resolve, rules=rules)
+        front = Front(cache.engine, rules)
+        setattr(self, FRONT, front)
+        self._gate = Gate(app, engine=cache.engine, resolve=resolve, front=front)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from the cache, or through the application."""

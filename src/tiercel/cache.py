@@ -31,7 +31,8 @@ class Cache:
     """Stored responses and values, and everything that may be done with them.
 
     Args:
-        url: Where they live. `memory://`: in this process. `local:///path`: in a directory that all processes of the
+        url: Where they live. `memory://`, the default: in this process; among the workers of `tiercel serve`, in a
+            directory that they share, unless this is given. `local:///path`: in a directory that all processes of the
             host share, which survives restarts of the service. `redis://`, `rediss://`, `unix://`,
             `redis+sentinel://host:port/service` or `redis+cluster://host:port`: in Redis or Valkey, which all hosts
             share. Or a `Store` of your own.
@@ -66,7 +67,7 @@ class Cache:
 
     def __init__(  # noqa: PLR0913 - one argument per setting of the table in docs/settings.md
         self,
-        url: str | Store = "memory://",
+        url: str | Store | None = None,
         *,
         memory: int | str = "256MB",
         namespace: str = "tiercel",
@@ -99,9 +100,14 @@ class Cache:
             settings.secrets(secret, "Cache(secret=)"),
             compress_above=settings.threshold(compress_above, "Cache(compress_above=)"),
         )
-        store = url if isinstance(url, Store) else _store(url, namespace, size)
-        if store is not None:
-            self.engine.share(store, deadline=deadline, blobs=blobs)
+
+        def live(place: str | Store) -> None:
+            store = place if isinstance(place, Store) else _store(place, namespace, size)
+            if store is not None:
+                self.engine.share(store, deadline=deadline, blobs=blobs)
+
+        live("memory://" if url is None else url)
+        self.engine.place = live if url is None else None
         self.declarations: list[Declaration] = []
         """What was declared with this cache so far; for its surfaces."""
         self.surfaces: list[Surface] = []

@@ -28,6 +28,7 @@ from tiercel._core.rfc9111 import (
     on_head,
     on_request,
     plain_until,
+    served_until,
 )
 from tiercel._core.status import CacheStatus
 
@@ -279,6 +280,15 @@ def test_until_plain_until_a_plain_request_is_served(  # noqa: PLR0913, PLR0917 
         # ... and not because the same shortcut is taken there: with a second variant it is not.
         other = replace(VARIED, selecting=((b"x-b", b"no digest"),))
         assert on_request(request, (entry, other), now, rules_, draw=draw) == Serve(entry, refresh=False)
+
+
+@given(st.lists(entries, max_size=3), requests, moments, moments, draws)
+def test_until_served_until_the_same_request_is_served_with_the_same(
+    stored_: list[Entry], request: Request, now: float, later: float, draw: float
+) -> None:
+    decision = on_request(request, stored_, now, QUIET, draw=draw)
+    if isinstance(decision, Serve) and not decision.refresh and now <= later < served_until(decision.entry):
+        assert on_request(request, stored_, later, QUIET, draw=LEAST_DRAW) == decision
 
 
 def test_plain_until_is_as_late_as_it_can_be() -> None:

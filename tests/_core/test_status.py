@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercel._core.status import CacheStatus
+from tiercel._core.status import CacheStatus, hit_status
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=30)
 INTEGERS = st.integers(-(10**15) + 1, 10**15 - 1)
@@ -96,3 +96,8 @@ def test_any_text_renders_as_one_printable_member(status: CacheStatus) -> None:
 @given(st.binary() | st.text() | st.text('ab;,="\\ ?1', max_size=40))
 def test_parsing_never_raises(value: bytes | str) -> None:
     CacheStatus.parse(value)
+
+
+@given(st.integers())
+def test_what_most_responses_say_is_rendered_the_same_at_once(ttl: int) -> None:
+    assert hit_status(ttl) == CacheStatus(hit=True, ttl=ttl).render()

@@ -12,7 +12,7 @@ from tiercel._core.policy import Policy, Rules
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.call import Application
 from tiercel._engine.engine import Engine, Limits
-from tiercel.asgi import Everywhere, Gate
+from tiercel.asgi import Everywhere, Front, Gate
 from tiercel.spi import Store
 from tiercel.testing import VirtualClock
 
@@ -227,7 +227,7 @@ class Shop(Client):
             cast("Application", self.origin),
             engine=self.engine,
             resolve=Everywhere(policy or Policy()),
-            rules=rules or Rules(),
+            front=Front(self.engine, rules or Rules()),
             shadow=shadow,
         )
         super().__init__(gate)

@@ -125,9 +125,12 @@ class Rules:
     """Whether a response without explicit freshness may be given some, RFC 9111 §4.2.2."""
     targets: tuple[str, ...] = ()
     """The targeted fields that mean us, lower-case, the most specific first: RFC 9213 §2.2."""
+    left_out: tuple[str, ...] = ()
+    """Response fields that tell of one response only, lower-case: they go to who asked, and are not stored."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", _field_names(self.targets, "targets"))
+        object.__setattr__(self, "left_out", _field_names(self.left_out, "left_out"))
 
 
 def _seconds(value: object) -> float | None:

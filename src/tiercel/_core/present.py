@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 from tiercel._core import ranges, structured
 from tiercel._core.conditions import CONDITIONS, verdict
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
-from tiercel._core.freshness import current_age
+from tiercel._core.freshness import current_age, seconds_until_stale
 from tiercel._core.headers import NO_DIRECTIVES, Directives, combined, lines, members, without
 from tiercel._core.keys import EVERY
 from tiercel._core.policy import Policy
-from tiercel._core.status import CacheStatus
+from tiercel._core.status import CacheStatus, hit_status
 from tiercel._core.storing import own_lines
 
 GROUPS_SENT: Final = 32
@@ -68,6 +68,12 @@ def hit_headers(entry: Entry, now: float, cache_status: CacheStatus) -> list[Hea
     No Date is added: the server does that, and there must not be two.
     """
     return [*entry.headers, (b"age", b"%d" % current_age(entry, now)), (b"cache-status", cache_status.render())]
+
+
+def fresh_headers(entry: Entry, now: float) -> list[Header]:
+    """The same for what is fresh, and nothing else is to be said of: the stored fields come first, unchanged."""
+    ttl = int(seconds_until_stale(entry, now))
+    return [*entry.headers, (b"age", b"%d" % current_age(entry, now)), (b"cache-status", hit_status(ttl))]
 
 
 def conditional(head: Head, request: Request, now: float) -> Head | None:

@@ -16,7 +16,7 @@ from tiercel._core.headers import NO_DIRECTIVES, Directives, lines, members, wit
 from tiercel._core.keys import select, selecting, uri_tag
 from tiercel._core.policy import Rules
 from tiercel._core.ranges import PARTIAL_CONTENT, combine, content_range, covers
-from tiercel._core.storing import Asked, DiscardReason, Terms, refusal, selecting_names, storable, terms
+from tiercel._core.storing import Asked, DiscardReason, Terms, left_out, refusal, selecting_names, storable, terms
 from tiercel._core.unsafe import group_tags, on_unsafe
 from tiercel._core.validation import conditions_for, confirms, renewed, same_representation
 
@@ -40,6 +40,7 @@ __all__ = [
     "combine",
     "forwarded",
     "group_tags",
+    "left_out",
     "on_body",
     "on_failure",
     "on_head",
@@ -47,6 +48,7 @@ __all__ = [
     "on_unsafe",
     "plain_until",
     "selecting_names",
+    "served_until",
 ]
 
 CACHEABLE: Final = frozenset({"GET", "HEAD", "QUERY"})
@@ -188,6 +190,14 @@ def plain_until(entry: Entry) -> float:
     """
     if entry.selecting or entry.must_validate or entry.partial is not None or entry.method != "GET":
         return 0.0
+    return served_until(entry)
+
+
+def served_until(entry: Entry) -> float:
+    """Until when a request that is served with it now is served with it again, and no refresh is due.
+
+    While the same is stored, and unless a Cache-Control of the request's own is obeyed. 0.0: it is never certain.
+    """
     until = entry.fresh_until - entry.cost * _EARLIEST
     return until if until > entry.answered_at else 0.0
 

@@ -86,6 +86,11 @@ class CacheStatus:
         return tuple([_status(one[0], one[1]) for one in read if one is not None and isinstance(one[0], str)])
 
 
+def hit_status(ttl: int) -> bytes:
+    """What most responses say, made at once: `CacheStatus(hit=True, ttl=ttl).render()`."""
+    return b"tiercel; hit; ttl=" + _integer(ttl)
+
+
 def _status(cache: str, given: Mapping[str, Bare]) -> CacheStatus:
     return CacheStatus(
         cache=cache,

@@ -131,7 +131,12 @@ def storable(asked: Asked, head: Head) -> list[Header]:
     """
     said = spoken(asked, head)
     named = (said.fields("private") or frozenset()) | (said.fields("no-cache") or frozenset())
-    return without(end_to_end(head.headers), named | _NOT_KEPT)
+    return without(end_to_end(head.headers), named | _NOT_KEPT | left_out(asked.rules))
+
+
+def left_out(rules: Rules) -> frozenset[bytes]:
+    """The fields that are not stored because they tell of one response only."""
+    return frozenset([name.encode() for name in rules.left_out])
 
 
 def own_lines(policy: Policy, *, guarded: bool) -> dict[bytes, bytes]:

@@ -71,6 +71,8 @@ class Engine:
         self.stamps = Stamps()
         self.depot: Depot | None = None
         """The shared store, where there is one."""
+        self.place: Callable[[str], None] | None = None
+        """Has what is stored live at a URL; None where the program has said where it lives."""
         self.tiers = Tiers(bound, self.stamps)
         self.room = Room(bound // AFLOAT_SHARE)
         self.background = Background(self.tell)

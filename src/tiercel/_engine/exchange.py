@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
 from tiercel._core import keys, rfc9111
-from tiercel._core.entry import Entry
+from tiercel._core.entry import Entry, Header
 from tiercel._core.freshness import seconds_until_stale, usable_stale
 from tiercel._core.status import CacheStatus
 from tiercel._engine.call import Call
 from tiercel._engine.depot import Claim, Depot, Lease
 from tiercel._engine.fills import Fill, TimeLimitError
-from tiercel._engine.flights import Flight, Message, Phase, Reader
+from tiercel._engine.flights import CACHE_STATUS, Flight, Message, Phase, Reader
 from tiercel._engine.replies import send_growing, send_refusal, send_stored
 from tiercel._engine.runs import run
 
@@ -333,7 +333,8 @@ async def _ride(call: Call, ride: Ride) -> None:
         case Phase.GROWING | Phase.ENDED if flight.entry is not None:
             stored, detail = not (collapsed or flight.reason), flight.reason or status.detail
             _count(call, "collapsed" if collapsed else "miss", detail or "")
-            await send_growing(call, ride.reader, flight.entry, replace(status, stored=stored, detail=detail))
+            told = replace(status, stored=stored, detail=detail)
+            await send_growing(call, ride.reader, flight.entry, told, passed_on=_passed_on(flight, told))
         case Phase.FAILED if isinstance(flight.error, TimeLimitError):
             _count(call, "refused", "time-limit")
             await send_refusal(call, replace(status, detail="time-limit"))
@@ -357,7 +358,12 @@ async def _send_landed(call: Call, flight: Flight, entry: Entry, status: CacheSt
         stored=flight.stored and not status.collapsed,
         detail=flight.reason or status.detail,
     )
-    await send_stored(call, entry, status, passed_on=flight.passed_on, first=True)
+    await send_stored(call, entry, status, passed_on=_passed_on(flight, status), first=True)
+
+
+def _passed_on(flight: Flight, status: CacheStatus) -> list[Header]:
+    """What was not stored. Who has joined another's request gets nothing that was meant for the other."""
+    return [line for line in flight.passed_on if line[0] == CACHE_STATUS or not status.collapsed]
 
 
 def _count(call: Call, result: str, detail: str = "") -> None:

@@ -16,7 +16,7 @@ from tiercel._core.status import CacheStatus
 from tiercel._engine import fitting
 from tiercel._engine.call import Call
 from tiercel._engine.depot import Lease
-from tiercel._engine.flights import Flight, Message, Phase
+from tiercel._engine.flights import CACHE_STATUS, Flight, Message, Phase
 from tiercel._engine.tiers import weigh
 
 ASIDE = frozenset({"http.response.debug", "http.response.early_hint"})
@@ -255,7 +255,8 @@ class Fill:
         if self._exceeds(length, length):
             await self._pass_by("too-large", self._head)
             return
-        flight.passed_on = [line for line in head.headers if line[0] == b"cache-status"]
+        passed_on = rfc9111.left_out(call.rules) | {CACHE_STATUS}
+        flight.passed_on = [line for line in head.headers if line[0] in passed_on]
         self._entry, self._dress = entry, fitting.dressed(entry, call.route, call.request, self._own)
         flight.tags = self._dress.tags
         if entry.method == "HEAD":

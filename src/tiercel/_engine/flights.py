@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, MutableMapping, Sequence
 from enum import Enum
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from tiercel._core import keys
 from tiercel._core.entry import Entry, Header, Request, Selecting
@@ -105,6 +105,9 @@ class Reader:
         self.flight.left(self, own=self._own)
 
 
+CACHE_STATUS: Final = b"cache-status"
+
+
 class Flight:
     """One running fill: what is known of the answer so far, and who reads it."""
 
@@ -123,7 +126,7 @@ class Flight:
     status: int | None = None
     """Status code of the application's answer."""
     passed_on: Sequence[Header] = ()
-    """Cache-Status of caches nearer to the origin."""
+    """What is not stored and goes to whoever asked: Cache-Status of caches nearer to the origin, a request id."""
     error: BaseException | None = None
     task: asyncio.Task[None] | None = None
     _traceback: TracebackType | None = None

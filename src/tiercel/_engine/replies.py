@@ -25,10 +25,12 @@ async def send_stored(
     await call.send({"type": "http.response.body", "body": ready.body, "more_body": False})
 
 
-async def send_growing(call: Call, reader: Reader, entry: Entry, status: CacheStatus) -> None:
+async def send_growing(
+    call: Call, reader: Reader, entry: Entry, status: CacheStatus, *, passed_on: Sequence[Header] = ()
+) -> None:
     """Send a response whose body is still being produced: what the client asked of it, as it comes."""
     begun = _begun(call, entry, status)
-    headers = _joined(list(begun.head.headers), reader.flight.passed_on)
+    headers = _joined(list(begun.head.headers), passed_on)
     await call.send({"type": "http.response.start", "status": begun.head.status, "headers": headers})
     at, listening = 0, None
     try:
@@ -99,7 +101,7 @@ async def send_refusal(call: Call, status: CacheStatus) -> None:
 
 
 def _joined(headers: list[Header], passed_on: Sequence[Header]) -> list[Header]:
-    """With the Cache-Status of caches nearer to the origin before our own: RFC 9211 §2."""
+    """With what is not stored; the Cache-Status of caches nearer to the origin before our own: RFC 9211 §2."""
     if not passed_on:
         return headers
     ours = next(at for at, (name, _) in enumerate(headers) if name == b"cache-status")

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 from tiercel._core import freshness, keys, rfc9111
 from tiercel._core.calls import Value
@@ -22,7 +23,16 @@ HEADER_OVERHEAD = 120
 class Shelf:
     """The stored responses of one primary key, newest first."""
 
-    __slots__ = ("entries", "pass_until", "plain_until", "rendered", "rendered_at", "seen")
+    __slots__ = (
+        "entries",
+        "made",
+        "pass_until",
+        "plain_until",
+        "rendered",
+        "rendered_at",
+        "rendered_until",
+        "seen",
+    )
 
     def __init__(self, entries: tuple[Entry, ...], *, seen: int, pass_until: float = 0.0) -> None:
         self.entries = entries
@@ -37,7 +47,10 @@ class Shelf:
         self.plain_until = rfc9111.plain_until(self.entries[0]) if len(self.entries) == 1 else 0.0
         """Until then a plain request is answered by the only entry, without a decision."""
         self.rendered: list[Header] = []
-        self.rendered_at = -1
+        """The fields of a hit by the only entry, from `rendered_at` until `rendered_until`."""
+        self.rendered_at = self.rendered_until = 0.0
+        self.made: dict[bytes, Any] = {}
+        """What a server has made of the entries, by what it was asked; it goes when they do."""
 
 
 class Tiers:

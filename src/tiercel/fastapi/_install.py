@@ -15,7 +15,7 @@ from tiercel._core.policy import Policy, Rules
 from tiercel._engine.explain import Surface
 from tiercel._engine.guard import IDENTIFIED
 from tiercel._engine.observed import Watch, plain
-from tiercel.asgi import ASKED, WATCH, Gate
+from tiercel.asgi import ASKED, FRONT, WATCH, Front, Gate
 from tiercel.cache import Cache
 from tiercel.errors import ConfigurationError, StoreError
 from tiercel.fastapi._around import around
@@ -60,13 +60,18 @@ def install(  # noqa: PLR0913 - each is one decision of the operator's
     own, through = cookie_lookup()
     watch = partial(Watch, own=own, through=through)
     rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
-    app.add_middleware(Gate, engine=cache.engine, resolve=table, rules=rules, watch=watch, blank=_blank, shadow=shadow)
+    front = Front(cache.engine, rules, partial(_enter, app))
+    app.add_middleware(Gate, engine=cache.engine, resolve=table, front=front, watch=watch, blank=_blank, shadow=shadow)
     setattr(app, INSTALLED, cache)
+    if type(app).__call__ is FastAPI.__call__:  # else nobody knows what it does before its middleware
+        setattr(app, FRONT, front)
     cache.surfaces.append(Surface(app=app, resolve=table, rules=rules))
     describe(app, table.cached)
     states: set[str] = set()
     _close_with(app, cache, table, states)
-    _observe_outside(app, cache, table, watch, states, everything=default is not None and default.ttl is not None)
+    _observe_outside(
+        app, cache, table, front, watch, states, everything=default is not None and default.ttl is not None
+    )
 
 
 def _check(cache: Cache, app: object, mode: str, default: Policy | None) -> None:
@@ -130,13 +135,22 @@ def _describe_all(app: FastAPI, table: RouteTable) -> None:
             describe(described, table.cached)
 
 
-def _observe_outside(  # noqa: PLR0913
-    app: FastAPI, cache: Cache, table: RouteTable, watch: partial[Watch], states: set[str], *, everything: bool
+def _observe_outside(  # noqa: PLR0913, PLR0917 - what it is put together from
+    app: FastAPI,
+    cache: Cache,
+    table: RouteTable,
+    front: Front,
+    watch: partial[Watch],
+    states: set[str],
+    *,
+    everything: bool,
 ) -> None:
     """Stand outside of all middleware: what one reads there may decide what the application behind the gate answers."""
     build = app.build_middleware_stack
 
     def build_observed() -> ASGIApp:
+        if front.outermost:
+            app.user_middleware.sort(key=_inside)
         classes: list[object] = [middleware.cls for middleware in app.user_middleware]
         outside = classes[: classes.index(Gate)]
         if outside and _unwatched not in outside:
@@ -158,6 +172,17 @@ def _observe_outside(  # noqa: PLR0913
         return outermost
 
     app.__dict__["build_middleware_stack"] = build_observed
+
+
+def _inside(middleware: Middleware) -> bool:
+    found: object = middleware.cls
+    return found is not Gate
+
+
+def _enter(app: FastAPI, scope: Scope) -> None:
+    """As `FastAPI.__call__` does."""
+    if app.root_path:
+        scope["root_path"] = app.root_path
 
 
 def _blank(entry: Entry | None) -> Response:
