@@ -1,0 +1,149 @@
+"""uvicorn's protocol, with a desk in front."""
+
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+from uvicorn._types import HTTPScope
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+from uvicorn.server import ServerState
+
+from tiercel._engine.call import Scope
+from tiercel._engine.ready import METHODS
+from tiercel.server._desk import Asked, Desk, Known, desk_of
+from tiercel.server._wire import Wire
+
+JOINED: Final = 65_536
+"""Bytes of a body that goes out in one piece with its head; a longer one is not copied for that."""
+
+_END: Final = b"\r\n\r\n"
+_NEVER: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
+"""Fields of requests that are not answered here: what follows the head is uvicorn's business."""
+_desks: WeakKeyDictionary[Config, Desk | None] = WeakKeyDictionary()
+
+
+class HitProtocol(HttpToolsProtocol):
+    """Answers from the cache what is fresh and in front; all else goes uvicorn's own way.
+
+    Nothing is answered before the parser has accepted the whole request. Bytes that were one whole request are
+    remembered: where the same come between two requests, the parser would only say the same again.
+    """
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:  # noqa: ANN401 - as uvicorn's
+        super().__init__(config, server_state, app_state, _loop)
+        if config not in _desks:
+            _desks[config] = desk_of(config)
+        self._desk = _desks[config] if config.limit_concurrency is None else None
+        self._begun = self._ended = 0
+        """Requests of this connection."""
+        self._held: Asked | None = None
+        """A request that may be answered here once it has ended."""
+        self._known: Known | None = None
+        """What the last one was known by, if it was answered here."""
+        self._answered_at = 0.0
+
+    # -- what comes in -----------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, as the transport hands it over."""
+        desk, before = self._desk, self._begun
+        if desk is None or before != self._ended:
+            super().data_received(data)
+            return
+        if not self.access_log and self._is_idle():
+            found = desk.again(data, self.server_state.default_headers)
+            if found is not None:
+                self._write(found)
+                return
+        self._known = None
+        super().data_received(data)
+        if self._known is not None and self._begun == self._ended == before + 1 and _is_one(data):
+            desk.remember(data, self._known)
+
+    def on_message_begin(self) -> None:
+        """Note that a request begins."""
+        self._begun += 1
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Hold a request that may be answered here until it has ended; hand any other on."""
+        self._held = self._candidate()
+        if self._held is None:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Answer the request that was held, or hand it on after all."""
+        self._ended += 1
+        held, self._held = self._held, None
+        if held is not None:
+            if self._answer(held):
+                return
+            super().on_headers_complete()
+        super().on_message_complete()
+
+    def _candidate(self) -> Asked | None:
+        """The request, if nobody waits for an answer before it, and it has no body nor wishes for the connection."""
+        parser: Any = self.parser
+        if self._desk is None or not self._is_idle() or not parser.should_keep_alive() or parser.should_upgrade():
+            return None
+        method = parser.get_method().decode("ascii")
+        if method not in METHODS or parser.get_http_version() != "1.1":
+            return None
+        if any(name in _NEVER for name, _ in self.headers):
+            return None
+        return Asked(method, self.url, self.headers, cast("Scope", self.scope))
+
+    def _is_idle(self) -> bool:
+        """Whether no earlier request is still being answered, and the client takes what it is sent."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return (cycle is None or cycle.response_complete) and not self.flow.write_paused
+
+    # -- what goes out -----------------------------------------------------------------------------------------------
+
+    def _answer(self, asked: Asked) -> bool:
+        """Answer a request, if the desk can."""
+        desk = self._desk
+        found = None if desk is None else desk.first(asked, self.server_state.default_headers)
+        if found is None:
+            return False
+        self._known = found.known
+        if self.access_log:
+            scope = cast("HTTPScope", found.scope)
+            self.access_logger.info(
+                '%s - "%s %s HTTP/%s" %d',
+                get_client_addr(scope),
+                asked.method,
+                get_path_with_query_string(scope),
+                "1.1",
+                found.wire.status,
+            )
+        self._write(found.wire)
+        return True
+
+    def _write(self, answer: Wire) -> None:
+        """Send it, and wait for the next request no longer than uvicorn does."""
+        self.server_state.total_requests += 1
+        if len(answer.body) <= JOINED:
+            self.transport.write(answer.head + answer.body)
+        else:
+            self.transport.writelines((answer.head, answer.body))
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._wait_until(self._answered_at + self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, unless it was used since the timer was set: to set it for every answer takes time."""
+        until = self._answered_at + self.timeout_keep_alive
+        if until > self.loop.time():
+            self._wait_until(until)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _wait_until(self, moment: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_at(moment, self.timeout_keep_alive_handler)
+
+
+def _is_one(data: bytes) -> bool:
+    """Whether a head ends where the bytes end, and nowhere else."""
+    return data.find(_END) == len(data) - len(_END)

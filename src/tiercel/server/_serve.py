@@ -1,0 +1,132 @@
+"""From the command line to uvicorn; and in each worker, from uvicorn to the application."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from uvicorn.importer import ImportFromStringError, import_from_string
+from uvicorn.main import main as uvicorn_command
+
+from tiercel._core.policy import Rules
+from tiercel.asgi import FRONT, Front
+
+LEFT_OUT: Final = (
+    "cf-ray",
+    "ratelimit",
+    "ratelimit-policy",
+    "request-id",
+    "server-timing",
+    "traceparent",
+    "tracestate",
+    "x-amzn-trace-id",
+    "x-correlation-id",
+    "x-process-time",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+    "x-response-time",
+    "x-runtime",
+    "x-trace-id",
+)
+"""Response fields that tell of one response: not stored where the whole application stands behind the cache."""
+
+KNOWN: Final = ("0.54",)
+"""Versions of uvicorn whose protocol hits are answered in: those that the tests have run with."""
+
+_TOLD: Final = "_TIERCEL_SERVE"
+"""The variable by which workers are told what they serve."""
+_log = logging.getLogger("tiercel")
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What is served, and how.
+
+    Args:
+        app: `module:attribute`.
+        factory: Whether that is a function that makes the application.
+        left_out: Names of response fields that are not stored.
+        share: Where the workers keep what is stored, if the program has not said.
+    """
+
+    app: str
+    factory: bool = False
+    left_out: tuple[str, ...] = LEFT_OUT
+    share: str = ""
+
+
+def serve(
+    served: Served, options: Sequence[str], *, workers: int = 1, say: Callable[[str], object] = lambda _: None
+) -> None:
+    """Serve an application by uvicorn until it is told to stop.
+
+    Args:
+        served: What.
+        options: uvicorn's own, as on its command line.
+        workers: How many processes; among several the cache is shared.
+        say: Told where it is.
+
+    Raises:
+        ConfigurationError: What is to be left out is no name of a field.
+        SystemExit: Otherwise always; as uvicorn's command does.
+    """
+    Rules(left_out=served.left_out)
+    directory = tempfile.mkdtemp(prefix="tiercel-") if workers > 1 and not served.share else ""
+    if directory:
+        served = msgspec.structs.replace(served, share=f"local://{directory}")
+        say(f"What is cached is shared by the workers in {directory} while they run.")
+    os.environ[_TOLD] = msgspec.json.encode(served).decode()
+    try:
+        command = ["tiercel.server:application", "--factory", *_protocol(options), "--workers", str(workers), *options]
+        uvicorn_command(command, prog_name="tiercel serve")
+    finally:
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def application() -> Any:  # noqa: ANN401 - whatever the program calls its application
+    """The application, told that it is served. uvicorn calls this in each worker.
+
+    Raises:
+        ConfigurationError: Its cache cannot be where the workers share it.
+        SystemExit: There is no such application.
+    """
+    served = msgspec.json.decode(os.environ[_TOLD], type=Served)
+    try:
+        found = import_from_string(served.app)
+    except ImportFromStringError as error:
+        sys.exit(f"Error loading ASGI app. {error}")
+    app = found() if served.factory else found
+    front = getattr(app, FRONT, None)
+    if not isinstance(front, Front):
+        _log.warning(
+            "%s is served without a cache in front: it has none. Call cache.install(app), or wrap it: "
+            "CacheMiddleware(app, cache=cache). Add further middleware by app.add_middleware, not around it.",
+            served.app,
+        )
+        return app
+    front.serve(served.left_out)
+    if served.share and front.engine.place is not None:
+        front.engine.place(served.share)
+    return app
+
+
+def _protocol(options: Sequence[str]) -> list[str]:
+    """The option for our protocol, if it is one that we know and nobody has asked for another."""
+    if any(option == "--http" or option.startswith("--http=") for option in options):
+        _log.warning("--http is given: hits are answered by the cache as ASGI middleware.")
+        return []
+    if uvicorn.__version__.rpartition(".")[0] not in KNOWN:
+        _log.warning(
+            "uvicorn %s is not known to tiercel (%s is): hits are answered by the cache as ASGI middleware.",
+            uvicorn.__version__,
+            ", ".join(KNOWN),
+        )
+        return []
+    return ["--http", "tiercel.server._protocol:HitProtocol"]

@@ -1,0 +1,471 @@
+"""Hits that are answered where the bytes arrive: the same bytes as by the ordinary road, and nothing else."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from drive import FRESH, Origin, Say, Scope, turns
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from wire import Line, Wire, head
+
+from tiercel import Cache, CacheMiddleware, Policy
+from tiercel.server._desk import HEAD_LENGTH, HEADS, MADE
+from tiercel.server._protocol import JOINED
+from tiercel.testing import VirtualClock, run_virtual
+
+HOST = (b"host", b"shop")
+
+
+def get(target: bytes = b"/", *headers: tuple[bytes, bytes], method: str = "GET") -> bytes:
+    return head(method, target, [HOST, *headers])
+
+
+class Shop:
+    """An application behind a cache, served."""
+
+    def __init__(self, say: Say | Callable[[Scope], Say] | None = None, **settings: Any) -> None:
+        self.origin = Origin(say or Say(headers=[FRESH, (b"content-length", b"5")]))
+        self.cache = Cache(clock=VirtualClock(), jitter=0.0)
+        self.app = CacheMiddleware(self.origin, cache=self.cache, default=Policy(ttl=60))
+        self.wire = Wire(self.app, **settings)
+
+    async def ask(self, *pieces: bytes, **more: Any) -> bytes:
+        return await self.wire.said(*pieces, **more)
+
+    async def same(self, *pieces: bytes) -> bytes:
+        """What both roads say, as one."""
+        await self.ask(*pieces, plain=True)
+        said = [await self.ask(*pieces, plain=plain) for plain in (False, True, False)]
+        assert said[0] == said[1] == said[2]
+        return said[0]
+
+
+async def test_a_hit_is_answered_at_once_in_one_write() -> None:
+    shop = Shop()
+    assert b"fwd=uri-miss; stored" in await shop.ask(get())
+    protocol, line = shop.wire.connect()
+    for count in range(1, 4):
+        protocol.data_received(get())
+        assert len(line.writes) == count
+        assert line.writes[-1].endswith(b"hello")
+        assert b"tiercel; hit; ttl=60" in line.writes[-1]
+    assert not shop.wire.state.tasks
+    assert shop.origin.calls == 1
+    assert shop.cache.stats().hits == 3
+    assert shop.wire.state.total_requests == 4
+
+
+def varied(scope: Scope) -> Say:
+    found = dict(scope["headers"]).get(b"accept-language", b"none")
+    return Say(headers=[FRESH, (b"vary", b"accept-language"), (b"etag", b'"%b"' % found)], chunks=[found])
+
+
+SAYS: dict[str, Say | Callable[[Scope], Say]] = {
+    "length": Say(headers=[FRESH, (b"content-length", b"5"), (b"etag", b'"1"')]),
+    "chunked": Say(headers=[FRESH, (b"x", b"\xff")], chunks=[b"he", b"llo"]),
+    "empty": Say(headers=[FRESH, (b"content-length", b"0")], chunks=[]),
+    "nothing chunked": Say(chunks=[]),
+    "no content": Say(status=204, chunks=[]),
+    "not found": Say(status=404, headers=[FRESH, (b"content-length", b"5")]),
+    "unknown": Say(status=299, headers=[FRESH, (b"content-length", b"5")]),
+    "big": Say(headers=[FRESH, (b"content-length", b"%d" % (2 * JOINED))], chunks=[b"x" * (2 * JOINED)]),
+    "varied": varied,
+}
+ASKS = {
+    "plain": get(),
+    "query": get(b"/a%20b?c=d&e"),
+    "head": get(method="HEAD"),
+    "etag": get(b"/", (b"if-none-match", b'"1", "none"')),
+    "any": get(b"/", (b"if-none-match", b"*")),
+    "since": get(b"/", (b"if-modified-since", b"Thu, 01 Jan 2026 00:00:00 GMT")),
+    "match": get(b"/", (b"if-match", b'"2"')),
+    "range": get(b"/", (b"range", b"bytes=1-2")),
+    "ranges": get(b"/", (b"range", b"bytes=0-0,2-")),
+    "beyond": get(b"/", (b"range", b"bytes=99-")),
+    "german": get(b"/", (b"accept-language", b"de")),
+    "cookie": get(b"/", (b"cookie", b"a=b")),
+    "reload": get(b"/", (b"cache-control", b"no-cache"), (b"pragma", b"no-cache")),
+    "closing": get(b"/", (b"connection", b"close")),
+    "old": b"GET / HTTP/1.0\r\nhost: shop\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "empty body": get(b"/", (b"content-length", b"0")),
+    "expecting": get(b"/", (b"expect", b"100-continue")),
+    "upgrading": get(b"/", (b"connection", b"upgrade"), (b"upgrade", b"h2c")),
+    "absolute": b"GET http://shop/ HTTP/1.1\r\nhost: shop\r\n\r\n",
+    "two hosts": get(b"/", (b"host", b"other")),
+    "put": get(method="PUT") + b"",
+    "delete": get(b"/elsewhere", method="DELETE"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("say", SAYS)
+async def test_the_bytes_are_those_of_the_ordinary_road(say: str, ask: str) -> None:
+    shop = Shop(SAYS[say])
+    for warm in (ASKS["plain"], ASKS["german"], ASKS["query"]):
+        await shop.ask(warm)
+    for _ in range(3):
+        await asyncio.sleep(1.7)
+        await shop.same(ASKS[ask])
+
+
+async def test_a_request_is_one_however_its_bytes_arrive() -> None:
+    shop = Shop(SAYS["length"])
+    await shop.ask(get())
+    for ask in ("plain", "etag", "range", "head"):
+        data = ASKS[ask]
+        whole = await shop.same(data)
+        for at in range(1, len(data)):
+            assert await shop.ask(data[:at], data[at:]) == whole
+        assert await shop.ask(*[data[at : at + 1] for at in range(len(data))]) == whole
+
+
+async def test_a_request_of_which_the_end_is_missing_is_not_answered() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    for at in range(1, len(get())):
+        protocol, line = shop.wire.connect()
+        protocol.data_received(get()[:at])
+        await turns()
+        assert line.received == b""
+        protocol.connection_lost(None)
+
+
+async def test_a_thousand_requests_in_a_row_are_answered_in_order() -> None:
+    """Hits, misses, and what is not for the cache; however the row is cut."""
+
+    def say(scope: Scope) -> Say:
+        return Say(headers=[FRESH, (b"content-length", b"%d" % len(scope["path"]))], chunks=[scope["path"].encode()])
+
+    shop = Shop(say)
+    paths = [b"/hit" if number % 3 else b"/miss/%d" % number for number in range(1_000)]
+    await shop.ask(get(b"/hit"))
+    row = b"".join([get(path) for path in paths])
+    protocol, line = shop.wire.connect()
+    for at in range(0, len(row), 4_093):
+        protocol.data_received(row[at : at + 4_093])
+    await shop.wire.rest()
+    assert bodies(line) == paths
+
+
+def bodies(line: Line) -> list[bytes]:
+    return [part.partition(b"\r\n\r\n")[2] for part in bytes(line.received).split(b"HTTP/1.1 200 OK\r\n")[1:]]
+
+
+async def test_who_does_not_read_is_not_written_to() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    protocol, line = shop.wire.connect()
+    protocol.data_received(get())
+    written = len(line.writes)
+    protocol.pause_writing()
+    for _ in range(3):
+        protocol.data_received(get())
+    await turns()
+    assert len(line.writes) == written
+    assert line.paused, "nor is more read"
+    protocol.resume_writing()
+    await shop.wire.rest()
+    assert bodies(line) == [b"hello"] * 4
+    assert not line.paused
+
+
+async def test_an_idle_connection_is_closed_and_a_used_one_is_not() -> None:
+    shop = Shop(timeout_keep_alive=5)
+    await shop.ask(get())
+    protocol, line = shop.wire.connect()
+    for _ in range(4):
+        protocol.data_received(get())
+        await asyncio.sleep(4)
+    assert not line.closed
+    await asyncio.sleep(0.9)
+    assert not line.closed
+    await asyncio.sleep(0.2)
+    assert line.closed
+
+
+async def test_a_server_that_stops_closes_what_is_idle() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    protocol, line = shop.wire.connect()
+    protocol.data_received(get())
+    protocol.shutdown()
+    assert line.closed
+
+
+async def test_where_connections_are_limited_uvicorn_counts() -> None:
+    shop = Shop(limit_concurrency=1)
+    assert b"503 Service Unavailable" in await shop.same(get())
+
+
+async def test_the_access_log_says_what_uvicorns_does(caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop(access_log=True)
+    logger = logging.getLogger("uvicorn.access")
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.INFO, "uvicorn.access"):
+            await shop.ask(get())
+            caplog.clear()
+            forwarded = get(b"/?a=%20b", (b"x-forwarded-for", b"203.0.113.7"))
+            for ask in (get(), get(), ASKS["etag"], forwarded):
+                for plain in (False, True):
+                    await shop.ask(ask, plain=plain, client=("127.0.0.1", 5))
+    finally:
+        logger.removeHandler(caplog.handler)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[::2] == said[1::2]
+    assert said[::2][:2] == ['127.0.0.1:5 - "GET / HTTP/1.1" 200'] * 2
+    assert said[6] == '203.0.113.7:0 - "GET /?a=%20b HTTP/1.1" 200'
+
+
+async def test_an_invalidation_is_final() -> None:
+    shop = Shop(SAYS["length"])
+    for ask in (get(), ASKS["etag"]):
+        for _ in range(3):
+            await shop.ask(ask)
+        shop.origin.say = Say(headers=[FRESH, (b"content-length", b"3"), (b"etag", b'"2"')], chunks=[b"new"])
+        await shop.cache.clear()
+        assert (await shop.ask(ask)).endswith(b"new")
+        await shop.cache.clear()
+        shop.origin.say = SAYS["length"]
+        await shop.ask(get())
+
+
+async def test_a_response_is_served_for_as_long_as_it_is_fresh() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    for second in range(59):
+        assert b"hit; ttl=%d\r\n" % (60 - second) in await shop.ask(get())
+        assert b"age: %d\r\n" % second in await shop.ask(get())
+        await asyncio.sleep(1)
+    await asyncio.sleep(1)
+    assert b"fwd=stale" in await shop.ask(get())
+    assert shop.origin.calls == 2
+
+
+async def test_the_fields_of_the_server_are_those_of_now() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    for second in range(3):
+        shop.wire.state.default_headers = [(b"date", b"%d" % second)]
+        assert b"date: %d\r\n" % second in await shop.ask(get())
+
+
+async def test_what_a_proxy_says_counts_only_if_the_proxy_is_trusted() -> None:
+    def say(scope: Scope) -> Say:
+        return Say(
+            headers=[FRESH, (b"content-length", b"%d" % len(scope["scheme"]))], chunks=[scope["scheme"].encode()]
+        )
+
+    shop = Shop(say)
+    ask = get(b"/", (b"x-forwarded-proto", b"https"))
+    for _ in range(3):
+        assert (await shop.ask(ask, client=("127.0.0.1", 5))).endswith(b"https")
+        assert (await shop.ask(ask, client=("203.0.113.7", 5))).endswith(b"http")
+    assert shop.origin.calls == 2
+
+
+async def test_heads_that_are_remembered_are_bounded() -> None:
+    shop = Shop(SAYS["length"])
+    await shop.ask(get())
+    for number in range(HEADS + 10):
+        await shop.ask(get(b"/", (b"x", b"%d" % number)))
+    await shop.ask(get(b"/", (b"x", b"1" * HEAD_LENGTH)))
+    for number in range(MADE * 3):
+        for _ in range(3):
+            await shop.ask(get(b"/", (b"if-none-match", b'"%d"' % number)))
+    desk = shop.wire.connect()[0]._desk
+    assert len(desk._known) == HEADS
+    assert max(map(len, desk._known)) <= HEAD_LENGTH
+    shelf = shop.cache.engine.tiers.shelf(next(iter(desk._known.values())).target.primary)
+    assert shelf is not None
+    assert len(shelf.made) <= MADE
+
+
+async def test_a_key_that_more_than_the_url_decides_is_worked_out_each_time() -> None:
+    app, cache, now = FastAPI(), Cache(clock=VirtualClock()), ["a"]
+    cache.install(app)
+
+    def of_the_moment(_: object) -> str:
+        return now[0]
+
+    @app.get("/")
+    @cache.response(ttl=60, key=of_the_moment)
+    async def read() -> str:
+        return now[0]
+
+    wire = Wire(app)
+    for one in "aabbab":
+        now[0] = one
+        assert (await wire.said(get())).endswith(b'"%b"' % one.encode())
+
+
+async def test_what_is_remembered_is_forgotten_when_there_are_other_routes() -> None:
+    app, cache = FastAPI(), Cache(clock=VirtualClock())
+    cache.install(app)
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read() -> str:
+        return "read"
+
+    wire = Wire(app)
+    for _ in range(3):
+        await wire.said(get())
+    desk = wire.connect()[0]._desk
+    assert list(desk._known) == [get()]
+    app.add_api_route("/late", read)
+    await wire.said(get(b"/late"))
+    assert list(desk._known) == []
+    for ask in (get(), get(b"/late")):
+        assert b"tiercel; hit" in await wire.said(ask)
+
+
+async def test_a_mistake_in_a_route_is_an_answer_also_here(caplog: pytest.LogCaptureFixture) -> None:
+    app, cache = FastAPI(), Cache(clock=VirtualClock())
+    cache.install(app)
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read() -> str:
+        return "read"
+
+    wire = Wire(app)
+    for _ in range(3):
+        await wire.said(get())
+
+    @app.get("/wrong")
+    @cache.response(ttl=60, tags="{nobody}")
+    async def wrong() -> str:
+        return "wrong"
+
+    for _ in range(2):
+        assert b"500 Internal Server Error" in await wire.said(get())
+    assert "{nobody}" in caplog.text
+
+
+async def test_what_an_application_does_before_its_middleware_is_unknown_where_it_is_the_programs_own() -> None:
+    class Own(FastAPI):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await super().__call__(scope, receive, send)
+
+    app, cache = Own(), Cache(clock=VirtualClock())
+    cache.install(app)
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read() -> str:
+        return "read"
+
+    wire = Wire(app)
+    protocol, line = wire.connect()
+    assert protocol._desk is None
+    for _ in range(2):
+        protocol.data_received(get())
+        await wire.rest()
+    assert b"tiercel; hit" in line.received, "the cache is where it was installed"
+
+
+async def test_only_bytes_that_were_one_request_are_remembered() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    desk = shop.wire.connect()[0]._desk
+    desk._known.clear()
+    for pieces in ([get() + get()], [get()[:9], get()[9:]], [get() + b"GET"], [b"\r\n" + get()], [get() + b"\r\n"]):
+        await shop.ask(*pieces)
+    assert set(desk._known) <= {b"\r\n" + get()}, "an empty line before a request is none of it: RFC 9112 §2.2"
+    await shop.ask(get())
+    assert get() in desk._known
+    said = await shop.ask(get(), b"GET", get())
+    assert said.count(b"hello") == 1, "GETGET is no method"
+    assert b"400 Bad Request" in said
+
+
+async def test_a_response_that_cannot_be_written_is_left_to_uvicorn() -> None:
+    shop = Shop(Say(headers=[FRESH, (b"x", b"a\r\nset-cookie: b"), (b"content-length", b"5")]))
+    for _ in range(3):
+        assert b"set-cookie" not in await shop.same(get())
+
+
+async def test_fields_that_tell_of_one_response_go_to_who_asked_and_to_nobody_else() -> None:
+    def say(scope: Scope) -> Say:
+        del scope
+        headers = [FRESH, (b"content-length", b"5"), (b"X-Request-Id", b"1"), (b"y", b"2")]
+        return Say(headers=[(name.lower(), value) for name, value in headers], wait=1)
+
+    shop = Shop(say, left_out=("X-Request-Id",))
+    first = asyncio.create_task(shop.ask(get()))
+    await asyncio.sleep(0.5)
+    joined, (asked, later) = await shop.ask(get()), (await first, await shop.ask(get()))
+    assert b"x-request-id: 1\r\n" in asked
+    for said in (joined, later):
+        assert b"x-request-id" not in said
+        assert b"y: 2\r\n" in said
+
+
+HOSTILE = [
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\ncontent-length: 44\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length : 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\n x: folded\r\n\r\n",
+    b"GET / HTTP/1.1\nhost: shop\n\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nx: a\rb\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nx: a\0b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\n: x\r\n\r\n",
+    b"GET  / HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET / HTTP/2.0\r\nhost: shop\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n\r\n\r\n",
+    b"get / HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET * HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"CONNECT shop:80 HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nhost: shop\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\n" + b"x: y\r\n" * 2_000 + b"\r\n",
+    b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET /?" + b"%" * 1_000 + b" HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE)
+async def test_what_is_broken_or_hostile_is_answered_as_uvicorn_does(data: bytes) -> None:
+    shop = Shop()
+    await shop.ask(get())
+    hit, said = await shop.same(get()), await shop.same(data)
+    assert await shop.ask(get() + data) == hit + said, "what was whole is answered, whatever follows"
+    assert await shop.ask(get(), data) == hit + said
+    for at in range(1, min(len(data), 200)):
+        assert await shop.ask(get() + data[:at], data[at:]) == hit + said
+    assert await shop.ask(get()) == hit, "nothing is lost"
+
+
+@given(
+    st.lists(st.sampled_from(["plain", "etag", "range", "head", "german", "reload"]), max_size=4),
+    st.sampled_from([*HOSTILE, *ASKS.values()]),
+    st.lists(st.integers(1, 400), max_size=6),
+)
+def test_hits_are_answered_whatever_follows_them_in_whatever_pieces(
+    hits: list[str], last: bytes, cuts: list[int]
+) -> None:
+    async def play() -> None:
+        shop = Shop(SAYS["length"])
+        for ask in ("plain", "german", "query"):
+            await shop.ask(ASKS[ask])
+        await shop.ask(last, plain=True)
+        data, pieces = b"".join([ASKS[hit] for hit in hits]) + last, list[bytes]()
+        before = shop.origin.calls
+        slowly = await shop.ask(*[data[at : at + 1] for at in range(len(data))], plain=True, slowly=True)
+        for cut in cuts:
+            pieces.append(data[:cut])
+            data = data[cut:]
+        found = await shop.ask(*[piece for piece in [*pieces, data] if piece])
+        if shop.origin.calls == before:  # what it asks for changes nothing itself
+            assert found == slowly
+
+    run_virtual(play())

@@ -1,0 +1,198 @@
+"""`tiercel serve`: the command, as a process of its own."""
+
+import asyncio
+import http.client
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from redis_server import free_port
+
+from tiercel.server import _serve
+
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(60)]
+
+SHOP = """
+import os
+from fastapi import FastAPI, Response
+from tiercel import Cache
+
+cache = Cache({url})
+app = FastAPI({options})
+cache.install(app)
+
+@app.middleware("http")
+async def number(request, call_next):
+    response = await call_next(request)
+    response.headers["x-request-id"] = "1"
+    response.headers["x-outside"] = "yes"
+    return response
+
+@app.get("/items/{{item}}")
+@cache.response(ttl=60, tags="items")
+async def read(item: int) -> dict[str, int]:
+    return {{"item": item, "worker": os.getpid()}}
+
+@app.put("/items/{{item}}")
+@cache.invalidates("items")
+async def write(item: int) -> None: ...
+
+def create() -> FastAPI:
+    return app
+"""
+
+
+@contextmanager
+def serving(place: Path, *options: str, module: str = "", **settings: Any) -> Generator[tuple[int, Path]]:
+    """The command, ended by its process id; its port, and what it has said."""
+    (place / "shop.py").write_text(module or SHOP.format(url=settings.pop("url", ""), options=settings.pop("app", "")))
+    port, said = free_port(), place / "said"
+    command = [sys.executable, "-m", "tiercel", "serve", options[0] if options else "shop:app", *options[1:]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path]), **settings}
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], cwd=place, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        for _ in range(300):
+            log = said.read_bytes()
+            if (b"startup complete" in log and b"running on" in log) or process.poll() is not None:
+                break
+            _wait()
+        yield port, said
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+def _wait() -> None:
+    asyncio.run(asyncio.sleep(0.05))
+
+
+def asked(port: int, path: str = "/items/1", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_hit_is_answered_in_front_of_the_whole_application(tmp_path: Path) -> None:
+    with serving(tmp_path) as (port, said):
+        missed, hit = asked(port), asked(port)
+        assert missed[1]["cache-status"] == "tiercel; fwd=uri-miss; stored"
+        assert hit[1]["cache-status"].startswith("tiercel; hit")
+        assert missed[1]["x-request-id"] == "1"
+        assert "x-request-id" not in hit[1]
+        assert hit[1]["x-outside"] == "yes", "what middleware adds is part of what is stored"
+        assert hit[2] == missed[2]
+        assert asked(port, **{"if-none-match": hit[1]["etag"]})[0] == 304
+        asked(port, method="PUT")
+        assert "fwd=uri-miss" in asked(port)[1]["cache-status"]
+    log = said.read_text()
+    assert '"GET /items/1 HTTP/1.1" 200 OK' in log
+    assert log.count('"GET /items/1') == 4
+    assert "WARNING" not in log
+
+
+def test_the_options_are_uvicorns(tmp_path: Path) -> None:
+    with serving(
+        tmp_path, "shop:create", "--factory", "--root-path", "/api", "--no-server-header", "--leave-out", "X-Outside"
+    ) as (port, _):
+        answers = [asked(port) for _ in range(3)]
+        assert answers[2][1]["cache-status"].startswith("tiercel; hit")
+        assert "server" not in answers[2][1]
+        assert "x-outside" not in answers[2][1]
+
+
+def test_an_application_with_a_root_path_of_its_own_is_answered_in_front(tmp_path: Path) -> None:
+    with serving(tmp_path, app='root_path="/api"') as (port, _):
+        for path in ("/items/1", "/api/items/1"):
+            assert [asked(port, path)[1]["cache-status"][:12] for _ in range(2)] in (
+                ["tiercel; fwd", "tiercel; hit"],
+                ["tiercel; hit", "tiercel; hit"],
+            )
+
+
+def test_workers_share_what_is_stored(tmp_path: Path) -> None:
+    with serving(tmp_path, "shop:app", "--workers", "2", "--no-access-log") as (port, said):
+        _until(lambda: said.read_text().count("startup complete") == 2)
+        workers = {asked(port)[2] for _ in range(40)}
+        assert len(workers) == 1, "one has computed it, all have it"
+        shared = Path(re.findall(r"shared by the workers in (\S+)", said.read_text())[0])
+        assert shared.is_dir()
+        asked(port, method="PUT")
+        _wait()  # it cuts once more when it has ended
+        later = {asked(port)[2] for _ in range(40)}
+        assert len(later) == 1
+    assert not shared.exists()
+
+
+def test_workers_share_nothing_where_the_program_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path, "shop:app", "--workers", "2", "--no-access-log", url="'memory://'") as (port, said):
+        _until(lambda: said.read_text().count("startup complete") == 2)
+        assert len({asked(port)[2] for _ in range(60)}) == 2
+
+
+def _until(condition: Any) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        _wait()
+    pytest.fail("it did not come about")
+
+
+def test_what_has_no_cache_in_front_is_served_all_the_same_and_said(tmp_path: Path) -> None:
+    wrapped = (
+        SHOP.format(url="", options="")
+        + "\nasync def outer(scope, receive, send):\n    await app(scope, receive, send)\n"
+    )
+    with serving(tmp_path, "shop:outer", module=wrapped) as (port, said):
+        asked(port)
+        assert asked(port)[1]["cache-status"].startswith("tiercel; hit")
+        assert asked(port)[1]["x-request-id"] == "1", "the cache stands where it was installed"
+    assert "shop:outer is served without a cache in front" in said.read_text()
+
+
+def test_with_another_protocol_the_cache_is_middleware(tmp_path: Path) -> None:
+    with serving(tmp_path, "shop:app", "--http", "h11") as (port, said):
+        asked(port)
+        assert asked(port)[1]["cache-status"].startswith("tiercel; hit")
+    assert "hits are answered by the cache as ASGI middleware" in said.read_text()
+
+
+def test_of_an_unknown_uvicorn_the_protocol_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _serve._protocol([]) == ["--http", "tiercel.server._protocol:HitProtocol"]
+    monkeypatch.setattr(uvicorn, "__version__", "99.1.0")
+    with caplog.at_level(logging.WARNING, "tiercel"):
+        assert _serve._protocol([]) == []
+    assert "uvicorn 99.1.0 is not known to tiercel" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["nowhere:app"], '^Error loading ASGI app. Could not import module "nowhere"'),
+        (["shop:nothing"], 'Attribute "nothing" not found in module "shop"'),
+        (["shop:app", "--nonsense"], "No such option '--nonsense'"),
+        (["shop:app", "--workers", "0"], "Invalid value for .--workers.*greater than or equal to 1"),
+        (["shop:app", "--leave-out", "a b"], "left_out cannot have 'a b'"),
+    ],
+)
+def test_a_mistake_is_said_in_a_sentence(tmp_path: Path, options: Sequence[str], says: str) -> None:
+    with serving(tmp_path, *options) as (_, said):
+        pass
+    assert re.search(says, re.sub(r"[\s│]+", " ", said.read_text()))
