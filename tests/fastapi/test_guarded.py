@@ -216,6 +216,7 @@ async def test_dependencies_are_closed_once_and_in_order_for_a_miss_and_for_a_hi
     assert shop.log == [*OPENED, *CLOSED]
 
 
+@pytest.mark.called
 async def test_dependencies_see_the_exception_of_the_handler_and_are_closed() -> None:
     shop = Shop()
     sessions(shop)
@@ -336,6 +337,7 @@ async def test_the_handler_is_called_once_also_when_the_first_caller_is_cancelle
     assert shop.log == ["handler"]
 
 
+@pytest.mark.called
 async def test_who_leaves_before_the_cache_was_asked_takes_nothing_along() -> None:
     shop = Shop()
 

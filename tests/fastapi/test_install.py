@@ -138,6 +138,7 @@ async def test_identity_from_a_copy_of_all_fields_reaches_nobody_else(outside: b
     assert status(answers[-1]) == "tiercel; hit"
 
 
+@pytest.mark.called
 async def test_a_middleware_outside_is_watched_where_the_answer_may_be_stored() -> None:
     cache, app = Cache(), FastAPI()
     cache.install(app)
@@ -207,6 +208,7 @@ async def test_the_nearest_cache_is_injected() -> None:
         assert (await http.get("/inner/mine")).json() == id(other)
 
 
+@pytest.mark.called
 async def test_without_a_cache_the_dependency_says_what_to_do() -> None:
     app = FastAPI()
     asks_for_the_cache(app.router)
@@ -351,6 +353,7 @@ async def test_an_application_starts_without_a_store_that_does_not_answer(caplog
     assert "The application starts without its shared store" in caplog.text
 
 
+@pytest.mark.called
 async def test_without_a_lifespan_a_mistake_shows_at_the_first_request() -> None:
     cache, app = Cache(), FastAPI()
     cache.install(app)

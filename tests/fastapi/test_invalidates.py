@@ -231,6 +231,7 @@ async def test_it_acts_after_2xx_and_3xx_and_not_after_errors(status_code: int, 
     assert shop.cuts == (["row", "row"] if acts else [])
 
 
+@pytest.mark.called
 async def test_it_does_not_act_after_exceptions() -> None:
     shop = Shop()
 
@@ -264,6 +265,7 @@ async def test_it_does_not_act_after_exceptions() -> None:
     assert shop.cuts == []
 
 
+@pytest.mark.called
 @pytest.mark.parametrize("leaves", [True, False])
 async def test_it_acts_when_the_endpoint_has_returned_whatever_becomes_of_the_answer(leaves: bool) -> None:  # noqa: FBT001
     shop = Shop()
@@ -416,6 +418,7 @@ async def test_several_tags_and_several_decorators_act_together() -> None:
     assert shop.cuts == ["front-page row:1 rows"] * 2
 
 
+@pytest.mark.called
 async def test_a_tag_that_cannot_be_named_is_an_error_before_anything_is_changed() -> None:
     shop = Shop()
 

@@ -306,6 +306,7 @@ async def test_at_the_end_nothing_is_left_running() -> None:
     assert len(cache.engine.background) == 0
 
 
+@pytest.mark.called
 async def test_a_request_takes_as_long_as_its_background_tasks_as_without_a_cache() -> None:
     cache, app, twin = Cache(clock=VirtualClock()), FastAPI(), FastAPI()
     cache.install(app)

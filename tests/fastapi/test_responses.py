@@ -529,7 +529,7 @@ async def test_head_has_the_fields_of_get_and_no_content(order: tuple[str, str])
     assert status(again) == "tiercel; hit"
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "PROPFIND"])
 async def test_other_methods_are_answered_as_without_a_cache(method: str) -> None:
     shop = Shop()
     shop.route(as_json)
