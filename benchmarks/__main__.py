@@ -12,7 +12,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import decide, entries, fetches, frozen, guarded, hits, imports, memoize, memory, miss, stampede, tags
+from benchmarks import (
+    decide,
+    entries,
+    fetches,
+    frozen,
+    guarded,
+    hits,
+    imports,
+    memoize,
+    memory,
+    miss,
+    served,
+    stampede,
+    tags,
+)
 from benchmarks.machine import Meter, machine, shared, versions
 from benchmarks.plots import plot
 from benchmarks.report import results, table
@@ -21,13 +35,13 @@ from benchmarks.servers import pinned
 
 HERE = Path(__file__).parent
 NEED = HERE.parent / "scripts" / "need"
-PACKAGE = {"taskset": "util-linux"}
+PACKAGE = {"taskset": "util-linux", "varnishd": "varnish"}
 CONNECTIONS = 4_096
 """Open files that a stampede takes, and then some."""
 WIDTH = 160
 """Of tables that go into a file."""
 
-MODULES = (hits, fetches, guarded, memoize, decide, miss, stampede, tags, frozen, entries, memory, imports)
+MODULES = (hits, served, fetches, guarded, memoize, decide, miss, stampede, tags, frozen, entries, memory, imports)
 ALL: dict[str, Benchmark] = {found.name: found for module in MODULES for found in module.BENCHMARKS}
 
 

@@ -34,13 +34,15 @@ class Peer:
     """A server to be measured."""
 
     name: str
-    command: Callable[[int], Sequence[str]]
-    """Its command line, by its port."""
+    command: Callable[[int, int], Sequence[str]]
+    """Its command line, by its port and that of its origin, 0 where it has none."""
     hits: bool = False
     """Whether it is to answer from its cache, which its Cache-Status must say."""
     budgets: tuple[Budget, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """What it is told beyond the environment of this process."""
+    origin: "Peer | None" = None
+    """What it stands in front of; started before it, and told to the command by its port."""
 
 
 class Running(NamedTuple):
@@ -81,11 +83,59 @@ def uvicorn(  # noqa: PLR0913 - what may be different from one peer to the next
     command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps:{factory}", *options]
     return Peer(
         name=name,
-        command=lambda port: [*command, str(port)],
+        command=lambda port, _: [*command, str(port)],
         hits=hits,
         budgets=budgets,
         environment=environment or {},
     )
+
+
+def served(name: str, factory: str, *, budgets: tuple[Budget, ...] = ()) -> Peer:
+    """An application of `benchmarks.apps` under `tiercel serve`."""
+    options = ["--factory", "--no-access-log", "--log-level", "warning", "--host", HOST, "--port"]
+    command = [sys.executable, "-m", "tiercel", "serve", f"benchmarks.apps:{factory}", *options]
+    return Peer(name=name, command=lambda port, _: [*command, str(port)], hits=True, budgets=budgets)
+
+
+def nginx(name: str, origin: Peer, place: Path) -> Peer:
+    """`proxy_cache` in memory, tuned: one worker, no log, connections kept."""
+
+    def command(port: int, behind: int) -> Sequence[str]:
+        here = place / f"nginx-{port}"
+        here.mkdir()
+        (here / "nginx.conf").write_text(_NGINX.format(here=here, port=port, behind=behind, host=HOST))
+        return ["nginx", "-p", str(here), "-c", str(here / "nginx.conf"), "-e", "stderr"]
+
+    return Peer(name=name, command=command, origin=origin)
+
+
+def varnish(name: str, origin: Peer, place: Path) -> Peer:
+    """Varnish, in memory."""
+
+    def command(port: int, behind: int) -> Sequence[str]:
+        here = place / f"varnish-{port}"
+        listening = ["-F", "-n", str(here), "-a", f"{HOST}:{port}", "-T", "none", "-b", f"{HOST}:{behind}"]
+        return ["varnishd", *listening, "-s", "malloc,256m", "-p", "thread_pools=1", "-j", "none"]
+
+    return Peer(name=name, command=command, origin=origin)
+
+
+_NGINX = """\
+daemon off; master_process off; worker_processes 1; pid {here}/pid; error_log stderr error;
+events {{ worker_connections 4096; multi_accept on; }}
+http {{
+  access_log off; keepalive_requests 100000000; tcp_nopush on; tcp_nodelay on; sendfile on; open_file_cache max=10000;
+  client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/f;
+  uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;
+  proxy_cache_path {here}/cache levels=1:2 keys_zone=one:64m max_size=1g inactive=1d use_temp_path=off;
+  upstream behind {{ server {host}:{behind}; keepalive 32; }}
+  server {{
+    listen {host}:{port} reuseport backlog=4096;
+    location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection "";
+                 proxy_cache one; proxy_cache_valid 200 1d; proxy_cache_key $uri; }}
+  }}
+}}
+"""
 
 
 @contextmanager
@@ -110,7 +160,7 @@ def serving(run: Run, peers: Sequence[Peer]) -> Generator[dict[str, Running]]:
 def redis(run: Run) -> Generator[Running]:
     """A server of its own, which keeps nothing on disk; on the core of the servers."""
     options = ["--bind", HOST, "--save", "", "--appendonly", "no", "--port"]
-    peer = Peer(name="redis-server", command=lambda port: ["redis-server", *options, str(port)])
+    peer = Peer(name="redis-server", command=lambda port, _: ["redis-server", *options, str(port)])
     with _serving(peer, run.server_core) as server:
         yield server
 
@@ -120,12 +170,16 @@ def redis_url(server: Running) -> str:
 
 
 @contextmanager
-def _serving(peer: Peer, core: int | None) -> Generator[Running]:
+def _serving(peer: Peer, core: int | None, *, behind: int = 0) -> Generator[Running]:
+    if peer.origin is not None and not behind:
+        with _serving(peer.origin, core) as origin, _serving(peer, core, behind=origin.port) as server:
+            yield server
+        return
     port = _free_port()
     pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
     with tempfile.TemporaryFile() as log:
         told = {**os.environ, **peer.environment}
-        process = subprocess.Popen([*pin, *peer.command(port)], stdout=log, stderr=subprocess.STDOUT, env=told)
+        process = subprocess.Popen([*pin, *peer.command(port, behind)], stdout=log, stderr=subprocess.STDOUT, env=told)
         try:
             _await_start(peer, process, port, log)
             yield Running(port, process.pid)
@@ -170,9 +224,11 @@ def fetch(port: int, paths: Sequence[str]) -> Iterator[Answer]:
         connection.close()
 
 
-def wrk(server: Running, path: str, *, seconds: int, keys: int = 0) -> Load:
+def wrk(server: Running, path: str, *, seconds: int, keys: int = 0, asking: Mapping[str, str] | None = None) -> Load:
     """Ask as fast as it answers; with `keys`, for so many below the path, at random."""
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
+    for name, value in (asking or {}).items():
+        command += ["--header", f"{name}: {value}"]
     script = ["--script", str(RANDOM_KEYS)] if keys else []
     count = ["--", str(keys)] if keys else []
     before = server.cpu_seconds()
@@ -190,18 +246,19 @@ def wrk(server: Running, path: str, *, seconds: int, keys: int = 0) -> Load:
     return Load(by_clock=float(rate[1]), by_cpu=int(answered[1]) / spent)
 
 
-def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0) -> Iterator[Row]:
-    """Requests per second of peers that give the same answers."""
+def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unchanged: bool = False) -> Iterator[Row]:
+    """Requests per second of peers that give the same answers; `unchanged`: asked whether what is had still holds."""
     paths = [f"{path}/{key}" for key in range(1, keys + 1)] or [path]
     by_clock: dict[str, list[float]] = {peer.name: [] for peer in peers}
     with serving(run, peers) as servers:
         for peer in peers:
-            if peer.hits:
+            if peer.hits or peer.origin is not None:
                 list(fetch(servers[peer.name].port, paths))
         _check(peers, servers, paths)
+        asking = {name: _condition(server.port, path) for name, server in servers.items()} if unchanged else {}
 
         def load(name: str, seconds: int) -> float:
-            found = wrk(servers[name], path, seconds=seconds, keys=keys)
+            found = wrk(servers[name], path, seconds=seconds, keys=keys, asking=asking.get(name))
             by_clock[name].append(found.by_clock)
             return found.by_cpu
 
@@ -215,6 +272,12 @@ def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0) -> 
         yield Row(name=peer.name, samples=tuple(by_clock[peer.name]), unit="req/s")
     for peer in peers:
         yield Row(name=peer.name, samples=by_cpu[peer.name], unit="req/CPU s", budgets=peer.budgets)
+
+
+def _condition(port: int, path: str) -> Mapping[str, str]:
+    """What asks a peer whether its answer still holds, where it has given something to ask by."""
+    answer = next(fetch(port, [path]))
+    return {"If-None-Match": answer.headers["etag"]} if "etag" in answer.headers else {}
 
 
 def _cpu_seconds(pid: int) -> float:
