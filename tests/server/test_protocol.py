@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -286,6 +286,19 @@ async def test_heads_that_are_remembered_are_bounded() -> None:
     assert len(shelf.made) <= MADE
 
 
+def reading(app: FastAPI) -> tuple[FastAPI, Cache, Callable[[], Awaitable[str]]]:
+    """An application with one route, its cache, and the endpoint."""
+    cache = Cache(clock=VirtualClock())
+    cache.install(app)
+
+    @app.get("/")
+    @cache.response(ttl=60)
+    async def read() -> str:
+        return "read"
+
+    return app, cache, read
+
+
 async def test_a_key_that_more_than_the_url_decides_is_worked_out_each_time() -> None:
     app, cache, now = FastAPI(), Cache(clock=VirtualClock()), ["a"]
     cache.install(app)
@@ -305,14 +318,7 @@ async def test_a_key_that_more_than_the_url_decides_is_worked_out_each_time() ->
 
 
 async def test_what_is_remembered_is_forgotten_when_there_are_other_routes() -> None:
-    app, cache = FastAPI(), Cache(clock=VirtualClock())
-    cache.install(app)
-
-    @app.get("/")
-    @cache.response(ttl=60)
-    async def read() -> str:
-        return "read"
-
+    app, _, read = reading(FastAPI())
     wire = Wire(app)
     for _ in range(3):
         await wire.said(get())
@@ -326,14 +332,7 @@ async def test_what_is_remembered_is_forgotten_when_there_are_other_routes() -> 
 
 
 async def test_a_mistake_in_a_route_is_an_answer_also_here(caplog: pytest.LogCaptureFixture) -> None:
-    app, cache = FastAPI(), Cache(clock=VirtualClock())
-    cache.install(app)
-
-    @app.get("/")
-    @cache.response(ttl=60)
-    async def read() -> str:
-        return "read"
-
+    app, cache, _ = reading(FastAPI())
     wire = Wire(app)
     for _ in range(3):
         await wire.said(get())
@@ -353,15 +352,7 @@ async def test_what_an_application_does_before_its_middleware_is_unknown_where_i
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await super().__call__(scope, receive, send)
 
-    app, cache = Own(), Cache(clock=VirtualClock())
-    cache.install(app)
-
-    @app.get("/")
-    @cache.response(ttl=60)
-    async def read() -> str:
-        return "read"
-
-    wire = Wire(app)
+    wire = Wire(reading(Own())[0])
     protocol, line = wire.connect()
     assert protocol._desk is None
     for _ in range(2):
