@@ -269,6 +269,14 @@ async def test_what_a_proxy_says_counts_only_if_the_proxy_is_trusted() -> None:
     assert shop.origin.calls == 2
 
 
+async def test_without_trust_in_proxies_the_scheme_is_the_connections() -> None:
+    shop = Shop(proxy_headers=False)
+    ask = get(b"/", (b"x-forwarded-proto", b"https"))
+    await shop.ask(ask)
+    assert b"hit" in await shop.same(ask)
+    assert shop.origin.asked[0]["scheme"] == "http"
+
+
 async def test_heads_that_are_remembered_are_bounded() -> None:
     shop = Shop(SAYS["length"])
     await shop.ask(get())

@@ -13,11 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvicorn
 from redis_server import free_port
+from typer.testing import CliRunner
 
-from tiercel.server import _serve
+from tiercel import cli
+from tiercel.asgi import FRONT
+from tiercel.server import LEFT_OUT, Served, _serve, application
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(60)]
 
@@ -180,6 +184,64 @@ def test_of_an_unknown_uvicorn_the_protocol_is_left_alone(
     with caplog.at_level(logging.WARNING, "tiercel"):
         assert _serve._protocol([]) == []
     assert "uvicorn 99.1.0 is not known to tiercel" in caplog.text
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module in which there is an application."""
+    name = f"shop_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(SHOP.format(url="", options=""))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return name
+
+
+def told(monkeypatch: pytest.MonkeyPatch, served: Served) -> None:
+    monkeypatch.setenv(_serve._TOLD, msgspec.json.encode(served).decode())
+
+
+@pytest.mark.parametrize("factory", [False, True])
+def test_a_worker_makes_the_application_and_puts_its_cache_in_front(
+    shop: str, *, factory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(app=f"{shop}:{'create' if factory else 'app'}", factory=factory, share=f"local://{tmp_path}/shared")
+    told(monkeypatch, served)
+    app = application()
+    front = getattr(app, FRONT)
+    assert front.outermost
+    assert front.rules.left_out == LEFT_OUT
+    assert front.engine.depot is not None
+
+
+def test_a_worker_says_what_it_cannot_put_in_front_or_find(
+    shop: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told(monkeypatch, Served(app=f"{shop}:read"))
+    assert application() is sys.modules[shop].read
+    assert f"{shop}:read is served without a cache in front: it has none." in caplog.text
+    told(monkeypatch, Served(app=f"{shop}:nothing"))
+    with pytest.raises(SystemExit, match=r'^Error loading ASGI app. Attribute "nothing" not found'):
+        application()
+
+
+def test_a_command_runs_uvicorns(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the application of a worker; what workers share is gone when it returns."""
+    seen: list[tuple[list[str], Served]] = []
+
+    def uvicorns(command: list[str], prog_name: str) -> None:
+        assert prog_name == "tiercel serve"
+        seen.append((command, msgspec.json.decode(os.environ[_serve._TOLD], type=Served)))
+        assert Path(seen[0][1].share.removeprefix("local://")).is_dir()
+
+    monkeypatch.setattr(_serve, "uvicorn_command", uvicorns)
+    monkeypatch.setenv(_serve._TOLD, "")
+    options = ["serve", f"{shop}:app", "--workers", "2", "--leave-out", "x-a", "--port", "1"]
+    CliRunner().invoke(cli.app, options)
+    ((command, served),) = seen
+    assert command[:2] == ["tiercel.server:application", "--factory"]
+    assert command[-4:] == ["--workers", "2", "--port", "1"]
+    assert served.left_out == (*LEFT_OUT, "x-a")
+    assert not Path(served.share.removeprefix("local://")).exists()
+    assert CliRunner().invoke(cli.app, ["serve", f"{shop}:app", "--leave-out", "a b"]).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,6 @@ class Desk:
         self._defaults: tuple[Sequence[Header], Lines | None] = ((), lines(()))
         self._version: object = None
 
-    @property
-    def gate(self) -> Gate | None:
-        """The cache, once the application has started."""
-        return self._front.gate
-
     def again(self, data: bytes, defaults: Sequence[Header]) -> Wire | None:
         """The answer to bytes that were a whole request before; None where they were not, or it takes more."""
         known, gate = self._known.get(data), self._front.gate
