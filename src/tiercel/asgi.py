@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Head, Headers, Request
-from tiercel._core.plan import RouteRules, Target
+from tiercel._core.plan import Target
 from tiercel._core.policy import Policy, Rules
 from tiercel._core.status import CacheStatus
 from tiercel._core.unsafe import SAFE
@@ -18,6 +18,7 @@ from tiercel._engine.call import CREDENTIALS, Application, Call, Receive, Scope,
 from tiercel._engine.depot import Lease
 from tiercel._engine.endpoint import Visit, current
 from tiercel._engine.engine import Engine
+from tiercel._engine.everywhere import Everywhere
 from tiercel._engine.exchange import Pass, Ride, exchange, relayed, reply, seek
 from tiercel._engine.explain import Surface
 from tiercel._engine.fills import Fill
@@ -80,20 +81,41 @@ class Front:
         """Does to a scope what the application does to it before its middleware."""
         self.gate: Gate | None = None
         """Once the application has started."""
-        self.outermost = False
-        """Whether the cache is to stand outside of all middleware of the application, where the server answers."""
+        self.served = False
+        """Whether a server answers here, which wants the cache to stand outside of all middleware."""
+        self.always = False
+        """Also of middleware that may have to run for every request."""
+        self.leads: Callable[[], bool] = lambda: True
+        """Whether requests reach the cache before anything else of the application."""
+        self._mark: tuple[bytes, ...] = ()
 
-    def serve(self, left_out: Iterable[str]) -> None:
+    def serve(self, left_out: Iterable[str], *, always: bool = False) -> None:
         """Have the cache stand where the server answers; before the application starts.
 
         Args:
             left_out: Names of response fields that are not stored, because they tell of one response only.
+            always: Also where middleware of the program's own stands outside of the cache.
 
         Raises:
-            ConfigurationError: One is no name of a field.
+            ConfigurationError: A field cannot be left out.
         """
         self.rules = replace(self.rules, left_out=tuple(left_out))
-        self.outermost = True
+        self.served, self.always = True, always
+        self._mark = (b"served", *[name.encode() for name in self.rules.left_out])
+
+    def placed(self, target: Target | None) -> Target | None:
+        """Where it is looked up: what is stored here has other fields than what is stored behind the middleware."""
+        if target is None or not self._mark:
+            return target
+        return target._replace(primary=keys.primary(target.primary, *self._mark))
+
+    def resolving(self, resolve: "Resolver") -> Callable[[Scope], Target | None]:
+        """What a resolver says, as it is looked up here."""
+
+        def placed(scope: Scope) -> Target | None:
+            return self.placed(resolve(scope))
+
+        return placed
 
 
 class Gate:
@@ -191,7 +213,7 @@ class Gate:
         found = self._places.get(place, _UNKNOWN)
         if found is not _UNKNOWN:
             return cast("Target | None", found)
-        target = resolve(scope)
+        target = self._front.placed(resolve(scope))
         by_url = resolve.by_url if target is None else target.rules.by_url
         known = by_url and scope["method"] in {"GET", "HEAD"}  # of a QUERY fields and content are part of the key
         if known and len(raw or b"") + len(scope["path"]) + len(query) + len(host or b"") <= PLACE_LENGTH:
@@ -357,37 +379,6 @@ async def _content(receive: Receive) -> tuple[bytes | None, Receive]:
     return (None if incomplete or len(content) > CONTENT else bytes(content)), again
 
 
-class Everywhere:
-    """Resolves every request to its URI, for `headers` mode."""
-
-    by_url = True
-
-    def __init__(self, policy: Policy, place: int = 0) -> None:
-        self._rules = RouteRules(label="*", policy=policy, declared=False)
-        self._place = place
-
-    def __call__(self, scope: Scope) -> Target | None:
-        """Where the request is looked up."""
-        request = request_of(scope, observed.plain(scope["headers"]), b"")
-        # Of `path` and `raw_path` a middleware outside of us may have rewritten one.
-        path = scope["path"].encode("utf-8", "surrogatepass")
-        return placed(Target(self._rules, keys.primary(keys.of_request(request), path)), self._place)
-
-    def may_store(self, scope: Scope) -> bool:
-        """Whatever the responses permit."""
-        del scope
-        return True
-
-    def version(self) -> object:
-        """Nothing that it goes by ever changes."""
-        return None
-
-
-def placed(target: Target, place: int) -> Target:
-    """Where applications share a cache, each has keys of its own: `place` says the how manieth it is."""
-    return target._replace(primary=keys.primary(target.primary, b"place", b"%d" % place)) if place else target
-
-
 class CacheMiddleware:
     """A shared HTTP cache by RFC 9111 around any ASGI application: whatever its responses permit is stored.
 
@@ -428,9 +419,10 @@ class CacheMiddleware:
     ) -> None:
         rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
         resolve = Everywhere(default or Policy(), len(cache.surfaces))
-        cache.surfaces.append(Surface(app=app, resolve=resolve, rules=rules))
         front = Front(cache.engine, rules)
-        setattr(self, FRONT, front)
+        cache.surfaces.append(Surface(app, front.resolving(resolve), lambda: front.rules))
+        if type(self).__call__ is CacheMiddleware.__call__:  # else nobody knows what it does before
+            setattr(self, FRONT, front)
         self._gate = Gate(app, engine=cache.engine, resolve=resolve, front=front)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

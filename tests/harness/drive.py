@@ -12,7 +12,8 @@ from tiercel._core.policy import Policy, Rules
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.call import Application
 from tiercel._engine.engine import Engine, Limits
-from tiercel.asgi import Everywhere, Front, Gate
+from tiercel._engine.everywhere import Everywhere
+from tiercel.asgi import Front, Gate
 from tiercel.spi import Store
 from tiercel.testing import VirtualClock
 

@@ -67,8 +67,8 @@ class Wire:
 
     def __init__(self, app: Any, *, left_out: Sequence[str] = (), **settings: Any) -> None:
         front = getattr(app, FRONT, None)
-        if isinstance(front, Front) and not front.outermost:
-            front.serve(left_out)
+        if isinstance(front, Front) and not front.served:
+            front.serve(left_out, always=True)
         told: dict[str, Any] = {
             "lifespan": "off",
             "log_config": None,

@@ -5,17 +5,23 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 from drive import FRESH, Origin, Say, Scope, turns
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
-from wire import Line, Wire, head
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from wire import Line, OverTheWire, Wire, head
 
 from tiercel import Cache, CacheMiddleware, Policy
-from tiercel.server._desk import HEAD_LENGTH, HEADS, MADE
+from tiercel.asgi import FRONT
+from tiercel.server._desk import HEAD_LENGTH, HEAD_LINES, HEADS, MADE, Asked
 from tiercel.server._protocol import JOINED
-from tiercel.testing import VirtualClock, run_virtual
+from tiercel.server._wire import wire
+from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock, run_virtual
 
 HOST = (b"host", b"shop")
 
@@ -70,6 +76,7 @@ SAYS: dict[str, Say | Callable[[Scope], Say]] = {
     "empty": Say(headers=[FRESH, (b"content-length", b"0")], chunks=[]),
     "nothing chunked": Say(chunks=[]),
     "no content": Say(status=204, chunks=[]),
+    "no status": Say(status=700, headers=[FRESH, (b"content-length", b"5")]),
     "not found": Say(status=404, headers=[FRESH, (b"content-length", b"5")]),
     "unknown": Say(status=299, headers=[FRESH, (b"content-length", b"5")]),
     "big": Say(headers=[FRESH, (b"content-length", b"%d" % (2 * JOINED))], chunks=[b"x" * (2 * JOINED)]),
@@ -111,6 +118,16 @@ async def test_the_bytes_are_those_of_the_ordinary_road(say: str, ask: str) -> N
     for _ in range(3):
         await asyncio.sleep(1.7)
         await shop.same(ASKS[ask])
+
+
+async def test_content_that_cannot_be_is_never_written() -> None:
+    """Whoever reads it would take it for the next response."""
+    evil = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
+    shop = Shop(Say(status=204, chunks=[evil]))
+    for ask in ("plain", "head", "query"):
+        assert b"evil" not in await shop.same(ASKS[ask])
+    assert wire("GET", 204, [], evil) is None
+    assert wire("HEAD", 200, [], evil) is None
 
 
 async def test_a_request_is_one_however_its_bytes_arrive() -> None:
@@ -186,6 +203,21 @@ async def test_an_idle_connection_is_closed_and_a_used_one_is_not() -> None:
     assert not line.closed
     await asyncio.sleep(0.2)
     assert line.closed
+
+
+async def test_a_request_that_follows_a_hit_has_the_time_that_it_takes() -> None:
+    def say(scope: Scope) -> Say:
+        return Say(headers=[FRESH, (b"content-length", b"5")], wait=8 if scope["path"] == "/slow" else 0)
+
+    shop = Shop(say, timeout_keep_alive=5)
+    await shop.ask(get())
+    for first in (get(), ASKS["etag"]):
+        protocol, line = shop.wire.connect()
+        protocol.data_received(first + get(b"/slow", method="POST"))
+        await asyncio.sleep(9)
+        assert bytes(line.received).count(b"HTTP/1.1 200") == 2
+        await asyncio.sleep(5)
+        assert line.closed
 
 
 async def test_a_server_that_stops_closes_what_is_idle() -> None:
@@ -283,12 +315,14 @@ async def test_heads_that_are_remembered_are_bounded() -> None:
     for number in range(HEADS + 10):
         await shop.ask(get(b"/", (b"x", b"%d" % number)))
     await shop.ask(get(b"/", (b"x", b"1" * HEAD_LENGTH)))
+    await shop.ask(get(b"/", *[(b"%d" % number, b"") for number in range(HEAD_LINES)]))
     for number in range(MADE * 3):
         for _ in range(3):
             await shop.ask(get(b"/", (b"if-none-match", b'"%d"' % number)))
     desk = shop.wire.connect()[0]._desk
     assert len(desk._known) == HEADS
     assert max(map(len, desk._known)) <= HEAD_LENGTH
+    assert max([len(known.request.headers) for known in desk._known.values()]) <= HEAD_LINES
     shelf = shop.cache.engine.tiers.shelf(next(iter(desk._known.values())).target.primary)
     assert shelf is not None
     assert len(shelf.made) <= MADE
@@ -319,31 +353,31 @@ async def test_a_key_that_more_than_the_url_decides_is_worked_out_each_time() ->
     async def read() -> str:
         return now[0]
 
-    wire = Wire(app)
+    server = Wire(app)
     for one in "aabbab":
         now[0] = one
-        assert (await wire.said(get())).endswith(b'"%b"' % one.encode())
+        assert (await server.said(get())).endswith(b'"%b"' % one.encode())
 
 
 async def test_what_is_remembered_is_forgotten_when_there_are_other_routes() -> None:
     app, _, read = reading(FastAPI())
-    wire = Wire(app)
+    server = Wire(app)
     for _ in range(3):
-        await wire.said(get())
-    desk = wire.connect()[0]._desk
+        await server.said(get())
+    desk = server.connect()[0]._desk
     assert list(desk._known) == [get()]
     app.add_api_route("/late", read)
-    await wire.said(get(b"/late"))
+    await server.said(get(b"/late"))
     assert list(desk._known) == []
     for ask in (get(), get(b"/late")):
-        assert b"tiercel; hit" in await wire.said(ask)
+        assert b"tiercel; hit" in await server.said(ask)
 
 
 async def test_a_mistake_in_a_route_is_an_answer_also_here(caplog: pytest.LogCaptureFixture) -> None:
     app, cache, _ = reading(FastAPI())
-    wire = Wire(app)
+    server = Wire(app)
     for _ in range(3):
-        await wire.said(get())
+        await server.said(get())
 
     @app.get("/wrong")
     @cache.response(ttl=60, tags="{nobody}")
@@ -351,7 +385,7 @@ async def test_a_mistake_in_a_route_is_an_answer_also_here(caplog: pytest.LogCap
         return "wrong"
 
     for _ in range(2):
-        assert b"500 Internal Server Error" in await wire.said(get())
+        assert b"500 Internal Server Error" in await server.said(get())
     assert "{nobody}" in caplog.text
 
 
@@ -360,13 +394,170 @@ async def test_what_an_application_does_before_its_middleware_is_unknown_where_i
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await super().__call__(scope, receive, send)
 
-    wire = Wire(reading(Own())[0])
-    protocol, line = wire.connect()
+    server = Wire(reading(Own())[0])
+    protocol, line = server.connect()
     assert protocol._desk is None
     for _ in range(2):
         protocol.data_received(get())
-        await wire.rest()
+        await server.rest()
     assert b"tiercel; hit" in line.received, "the cache is where it was installed"
+
+
+async def test_a_middleware_of_the_programs_own_around_everything_is_asked_each_time() -> None:
+    class Strict(CacheMiddleware):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            assert scope["client"] == ("10.0.0.1", 1234)
+            await super().__call__(scope, receive, send)
+
+    class Around(FastAPI):
+        def build_middleware_stack(self) -> Any:
+            return strict(super().build_middleware_stack())
+
+    def strict(inner: Any) -> Any:
+        async def asked(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["client"] == ("10.0.0.1", 1234)
+            await inner(scope, receive, send)
+
+        return asked
+
+    later, instrumented = reading(FastAPI())[0], FastAPI()
+    build = instrumented.build_middleware_stack
+    instrumented.__dict__["build_middleware_stack"] = lambda: strict(build())
+    reading(instrumented)
+    strictly = Strict(Origin(), cache=Cache(clock=VirtualClock()), default=Policy(ttl=60))
+    for app in (strictly, reading(Around())[0], instrumented, later):
+        server = Wire(app)
+        await server.said(get())
+        if app is later:
+            later.middleware_stack = strict(later.middleware_stack)
+        assert b"tiercel; hit" in await server.said(get())
+        assert b"500 Internal Server Error" in await server.said(get(), client=("203.0.113.7", 1))
+
+
+async def test_the_cache_stays_inside_of_middleware_that_may_have_to_run(caplog: pytest.LogCaptureFixture) -> None:
+    def application() -> FastAPI:
+        app = reading(FastAPI())[0]
+        app.add_middleware(CORSMiddleware, allow_origins=["*"])
+
+        @app.middleware("http")
+        async def only_ours(request: Request, proceed: Any) -> Response:
+            assert request.client is not None
+            return await proceed(request) if request.client.host == "10.0.0.1" else Response(status_code=403)
+
+        return app
+
+    app = application()
+    getattr(app, FRONT).serve(())
+    careful, bold = Wire(app), Wire(application())
+    for server in (careful, bold):
+        await server.said(get())
+        assert b"tiercel; hit" in await server.said(get())
+    assert b"403 Forbidden" in await careful.said(get(), client=("203.0.113.7", 1))
+    assert "BaseHTTPMiddleware stands outside of the cache, and may have to run for every request" in caplog.text
+    assert b"tiercel; hit" in await bold.said(get(), client=("203.0.113.7", 1)), "it was asked for"
+    before = careful.state.total_requests
+    assert careful.connect()[0]._desk.first(Asked("GET", b"/", [HOST], {"root_path": ""}), ()) is None
+    assert careful.state.total_requests == before
+
+
+async def test_what_is_stored_here_and_behind_middleware_is_kept_apart() -> None:
+    store, clock = SimulatedServer(), VirtualClock()
+
+    def application() -> FastAPI:
+        app, cache = FastAPI(), Cache(SimulatedStore(store), clock=clock)
+        cache.install(app)
+        app.add_middleware(CORSMiddleware, allow_origins=["*"])
+
+        @app.get("/")
+        @cache.response(ttl=60)
+        async def read() -> str:
+            return "read"
+
+        return app
+
+    asked = get(b"/", (b"origin", b"http://elsewhere"))
+    inside, outside, again = OverTheWire(application()), Wire(application()), Wire(application())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(inside.app), base_url="http://shop") as http:
+        await http.get("/", headers={"origin": "http://elsewhere"})
+    await asyncio.sleep(1)
+    said = await outside.said(asked)
+    assert b"fwd=uri-miss" in said
+    await asyncio.sleep(1)
+    for server in (outside, again):
+        said = await server.said(asked)
+        assert b"tiercel; hit" in said
+        assert said.count(b"access-control-allow-origin") == 1
+
+
+@pytest.mark.parametrize("field", [(b"connection", b"close"), (b"transfer-encoding", b"chunked")])
+async def test_where_uvicorn_is_told_to_frame_itself_it_does(field: tuple[bytes, bytes]) -> None:
+    shop = Shop()
+    await shop.ask(get())
+    shop.wire.state.default_headers = [field]
+    await shop.same(get())
+
+
+def fails(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+async def test_a_failure_of_ours_costs_a_hit_and_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop()
+    await shop.ask(get())
+    await shop.ask(get())
+    gate = shop.wire.connect()[0]._desk._front.gate
+    gate.engine.tiers.shelf, found = None, gate.engine.tiers.shelf
+    gate.ready, ready = fails, gate.ready
+    for data in (get(), ASKS["etag"]):
+        protocol, line = shop.wire.connect()
+        protocol.data_received(data)
+        gate.engine.tiers.shelf = found
+        gate.ready = ready
+        await shop.wire.rest()
+        assert b"tiercel; hit" in line.received
+        gate.ready = fails
+    assert "a hit could not be answered at once: the application is asked" in caplog.text
+
+
+async def test_no_copy_of_a_body_is_kept() -> None:
+    size = 1_000_000
+    for headers in ([FRESH], [FRESH, (b"content-length", b"%d" % size)]):
+        shop = Shop(Say(headers=headers, chunks=[b"x" * size]))
+        await shop.ask(get())
+        for number in range(5):
+            for _ in range(3):
+                await shop.ask(get(b"/", (b"range", b"bytes=%d-" % number)))
+                await shop.ask(get())
+        desk = shop.wire.connect()[0]._desk
+        shelf = shop.cache.engine.tiers.shelf(next(iter(desk._known.values())).target.primary)
+        assert shelf is not None
+        kept = [made.wire.body for made in shelf.made.values() if hasattr(made, "wire")]
+        assert [body is shelf.entries[0].body for body in kept] == [True]
+
+
+async def test_the_plain_answer_stays_whatever_else_is_asked() -> None:
+    shop = Shop(SAYS["length"])
+    for _ in range(3):
+        await shop.ask(get())
+    desk = shop.wire.connect()[0]._desk
+    shelf = shop.cache.engine.tiers.shelf(desk._known[get()].target.primary)
+    assert shelf is not None
+    plain = shelf.made[b"plain"]
+    for number in range(20):
+        for _ in range(3):
+            await shop.ask(get(b"/", (b"if-none-match", b'"1", "%d"' % number)))
+    assert shelf.made[b"plain"] is plain
+    assert len(shelf.made) == MADE
+
+
+async def test_with_an_access_log_no_head_is_remembered() -> None:
+    shop = Shop(access_log=True)
+    for _ in range(3):
+        await shop.ask(get())
+    protocol = shop.wire.connect()[0]
+    protocol.access_log = True
+    protocol.data_received(get())
+    assert protocol._desk._known == {}
 
 
 async def test_only_bytes_that_were_one_request_are_remembered() -> None:

@@ -93,7 +93,7 @@ def asked(port: int, path: str = "/items/1", method: str = "GET", **headers: str
 
 
 def test_a_hit_is_answered_in_front_of_the_whole_application(tmp_path: Path) -> None:
-    with serving(tmp_path) as (port, said):
+    with serving(tmp_path, "shop:app", "--outermost") as (port, said):
         missed, hit = asked(port), asked(port)
         assert missed[1]["cache-status"] == "tiercel; fwd=uri-miss; stored"
         assert hit[1]["cache-status"].startswith("tiercel; hit")
@@ -112,7 +112,15 @@ def test_a_hit_is_answered_in_front_of_the_whole_application(tmp_path: Path) -> 
 
 def test_the_options_are_uvicorns(tmp_path: Path) -> None:
     with serving(
-        tmp_path, "shop:create", "--factory", "--root-path", "/api", "--no-server-header", "--leave-out", "X-Outside"
+        tmp_path,
+        "shop:create",
+        "--factory",
+        "--root-path",
+        "/api",
+        "--no-server-header",
+        "--outermost",
+        "--leave-out",
+        "X-Outside",
     ) as (port, _):
         answers = [asked(port) for _ in range(3)]
         assert answers[2][1]["cache-status"].startswith("tiercel; hit")
@@ -171,7 +179,7 @@ def test_what_has_no_cache_in_front_is_served_all_the_same_and_said(tmp_path: Pa
 
 def test_with_another_protocol_the_cache_is_middleware(tmp_path: Path) -> None:
     with serving(tmp_path, "shop:app", "--http", "h11") as (port, said):
-        asked(port)
+        assert asked(port)[1]["x-request-id"] == asked(port)[1]["x-request-id"] == "1", "nothing is left out"
         assert asked(port)[1]["cache-status"].startswith("tiercel; hit")
     assert "hits are answered by the cache as ASGI middleware" in said.read_text()
 
@@ -180,10 +188,15 @@ def test_of_an_unknown_uvicorn_the_protocol_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert _serve._protocol([]) == ["--http", "tiercel.server._protocol:HitProtocol"]
-    monkeypatch.setattr(uvicorn, "__version__", "99.1.0")
     with caplog.at_level(logging.WARNING, "tiercel"):
+        assert _serve._protocol(["--limit-concurrency=9"]) == []
+        monkeypatch.setenv("UVICORN_HTTP", "h11")
         assert _serve._protocol([]) == []
-    assert "uvicorn 99.1.0 is not known to tiercel" in caplog.text
+        monkeypatch.delenv("UVICORN_HTTP")
+        monkeypatch.setattr(uvicorn, "__version__", "99.1.0")
+        assert _serve._protocol([]) == []
+    for why in ("--limit-concurrency is given", "--http is given", "uvicorn 99.1.0 is not known to tiercel"):
+        assert why in caplog.text
 
 
 @pytest.fixture
@@ -207,7 +220,7 @@ def test_a_worker_makes_the_application_and_puts_its_cache_in_front(
     told(monkeypatch, served)
     app = application()
     front = getattr(app, FRONT)
-    assert front.outermost
+    assert front.served
     assert front.rules.left_out == LEFT_OUT
     assert front.engine.depot is not None
 
@@ -231,6 +244,7 @@ def test_a_command_runs_uvicorns(shop: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert prog_name == "tiercel serve"
         seen.append((command, msgspec.json.decode(os.environ[_serve._TOLD], type=Served)))
         assert Path(seen[0][1].share.removeprefix("local://")).is_dir()
+        assert seen[0][1].in_front
 
     monkeypatch.setattr(_serve, "uvicorn_command", uvicorns)
     monkeypatch.setenv(_serve._TOLD, "")

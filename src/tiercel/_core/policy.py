@@ -115,6 +115,24 @@ class Policy:
         keep(self, "key", _callable_or_none(key))
 
 
+_NEEDED = frozenset(
+    {
+        "age",
+        "cache-control",
+        "cache-status",
+        "cdn-cache-control",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "location",
+        "set-cookie",
+        "vary",
+        "www-authenticate",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """How a cache treats every request and response, whatever their policy."""
@@ -131,6 +149,10 @@ class Rules:
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", _field_names(self.targets, "targets"))
         object.__setattr__(self, "left_out", _field_names(self.left_out, "left_out"))
+        for name in self.left_out:
+            if name in _NEEDED or name.startswith("content-"):
+                message = f"left_out cannot have {name!r}: a stored response is nothing without it."
+                raise ConfigurationError(message)
 
 
 def _seconds(value: object) -> float | None:

@@ -90,6 +90,7 @@ _RANGE = frozenset({b"if-range", b"range"})
 _FAILURES = frozenset({500, 502, 503, 504})
 _DIGITS_LIMIT = 18
 _NOT_MODIFIED = 304
+_NO_CONTENT = 204
 
 LEAST_DRAW: Final = 2.0**-53
 """The least that a draw counts as: what `random()` yields at the least, but 0."""
@@ -233,6 +234,8 @@ def on_body(entry: Entry, body: bytes) -> Entry | Discard:
     """The complete response: what was announced of its length must be so, RFC 9111 §3.3."""
     if entry.method == "HEAD":
         return entry
+    if entry.status == _NO_CONTENT and body:  # RFC 9110 §15.3.5: whoever reads it takes it for the next response
+        return Discard("length")
     announced = lines(entry.headers, b"content-length")
     part = entry.partial
     if any(_number(value) != len(body) for value in announced):

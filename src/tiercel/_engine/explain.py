@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
 from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Entry, Request
@@ -49,13 +49,12 @@ class Explanation:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surface:
+class Surface(NamedTuple):
     """A place where requests reach a cache."""
 
     app: object
     resolve: Callable[[Scope], Target | None]
-    rules: Rules
+    rules: Callable[[], Rules]
 
 
 def explain(engine: Engine, surfaces: Iterable[Surface], given: Any) -> Explanation:  # noqa: ANN401 - a request or a scope
@@ -65,7 +64,7 @@ def explain(engine: Engine, surfaces: Iterable[Surface], given: Any) -> Explanat
         for surface in _of_its_app(surfaces, scope):
             target = surface.resolve(scope)
             if target is not None:
-                return _explained(engine, target, surface.rules, request_of(scope, scope["headers"], b""))
+                return _explained(engine, target, surface.rules(), request_of(scope, scope["headers"], b""))
     return Explanation(decision="untouched")
 
 

@@ -35,9 +35,14 @@ class Around(NamedTuple):
 def around(app: Any) -> Around:  # noqa: ANN401 - FastAPI, Starlette, Router
     """What stands around the routes of one application."""
     return Around(
-        strangers=any(_module(middleware.cls) not in FAMILIAR for middleware in getattr(app, "user_middleware", ())),
+        strangers=any(is_strange(middleware.cls) for middleware in getattr(app, "user_middleware", ())),
         handlers=any(_module(one) not in _OWN_HANDLERS for one in getattr(app, "exception_handlers", {}).values()),
     )
+
+
+def is_strange(middleware: object) -> bool:
+    """Whether it may do anything with a request."""
+    return _module(middleware) not in FAMILIAR
 
 
 def _module(found: object) -> str:

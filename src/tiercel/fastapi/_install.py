@@ -1,5 +1,6 @@
 """Puts a cache into an application."""
 
+import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,7 +19,7 @@ from tiercel._engine.observed import Watch, plain
 from tiercel.asgi import ASKED, FRONT, WATCH, Front, Gate
 from tiercel.cache import Cache
 from tiercel.errors import ConfigurationError, StoreError
-from tiercel.fastapi._around import around
+from tiercel.fastapi._around import around, is_strange
 from tiercel.fastapi._framework import check, cookie_lookup
 from tiercel.fastapi._inject import CACHE
 from tiercel.fastapi._openapi import describe
@@ -26,6 +27,7 @@ from tiercel.fastapi._plan import CACHEABLE
 from tiercel.fastapi._routes import RouteTable
 from tiercel.fastapi._walk import INSTALLED
 
+_log = logging.getLogger("tiercel")
 _IDENTITIES = frozenset({"auth", "session", "user"})
 """Where in a scope the middleware of Starlette says whose request it is."""
 
@@ -60,12 +62,12 @@ def install(  # noqa: PLR0913 - each is one decision of the operator's
     own, through = cookie_lookup()
     watch = partial(Watch, own=own, through=through)
     rules = Rules(obey_requests=obey_requests, heuristic=heuristic, targets=tuple(targets))
-    front = Front(cache.engine, rules, partial(_enter, app))
+    front = Front(cache.engine, rules, partial(_enter, app, cache))
     app.add_middleware(Gate, engine=cache.engine, resolve=table, front=front, watch=watch, blank=_blank, shadow=shadow)
     setattr(app, INSTALLED, cache)
-    if type(app).__call__ is FastAPI.__call__:  # else nobody knows what it does before its middleware
+    if _is_plain(app):  # else nobody knows what it does before its middleware
         setattr(app, FRONT, front)
-    cache.surfaces.append(Surface(app=app, resolve=table, rules=rules))
+    cache.surfaces.append(Surface(app, front.resolving(table), lambda: front.rules))
     describe(app, table.cached)
     states: set[str] = set()
     _close_with(app, cache, table, states)
@@ -147,12 +149,14 @@ def _observe_outside(  # noqa: PLR0913, PLR0917 - what it is put together from
 ) -> None:
     """Stand outside of all middleware: what one reads there may decide what the application behind the gate answers."""
     build = app.build_middleware_stack
+    built: list[ASGIApp] = []
 
     def build_observed() -> ASGIApp:
-        if front.outermost:
-            app.user_middleware.sort(key=_inside)
+        if front.served:
+            _lead(app, always=front.always)
         classes: list[object] = [middleware.cls for middleware in app.user_middleware]
         outside = classes[: classes.index(Gate)]
+        first = not outside
         if outside and _unwatched not in outside:
             app.user_middleware.insert(len(outside), Middleware(_unwatched))
         stack = build()
@@ -169,20 +173,40 @@ def _observe_outside(  # noqa: PLR0913, PLR0917 - what it is put together from
                 scope["headers"] = scope[WATCH].headers()
             await stack(scope, receive, send)
 
+        built[:] = [outermost] if first else []
         return outermost
 
+    front.leads = lambda: bool(built) and app.middleware_stack is built[0]
     app.__dict__["build_middleware_stack"] = build_observed
 
 
-def _inside(middleware: Middleware) -> bool:
-    found: object = middleware.cls
-    return found is not Gate
+def _lead(app: FastAPI, *, always: bool) -> None:
+    """Put the cache outside of all middleware, unless some of it may have to run for every request."""
+    classes: list[object] = [middleware.cls for middleware in app.user_middleware]
+    strangers = [one for one in classes[: classes.index(Gate)] if is_strange(one)]
+    if strangers and not always:
+        names = ", ".join([getattr(one, "__qualname__", repr(one)) for one in strangers])
+        _log.warning(
+            "%s stands outside of the cache, and may have to run for every request: hits are answered by the cache as "
+            "ASGI middleware. Add it before cache.install(app), or serve with --outermost.",
+            names,
+        )
+        return
+    gate = app.user_middleware.pop(classes.index(Gate))
+    app.user_middleware.insert(0, gate)
 
 
-def _enter(app: FastAPI, scope: Scope) -> None:
-    """As `FastAPI.__call__` does."""
+def _is_plain(app: FastAPI) -> bool:
+    own = type(app).__call__ is FastAPI.__call__ and type(app).build_middleware_stack is FastAPI.build_middleware_stack
+    return own and "build_middleware_stack" not in app.__dict__
+
+
+def _enter(app: FastAPI, cache: Cache, scope: Scope) -> None:
+    """As `FastAPI.__call__` does, and what stands outermost."""
     if app.root_path:
         scope["root_path"] = app.root_path
+    scope["app"] = app
+    scope[CACHE] = cache
 
 
 def _blank(entry: Entry | None) -> Response:

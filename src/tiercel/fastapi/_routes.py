@@ -12,7 +12,7 @@ from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
 from tiercel._engine.endpoint import Declaration
 from tiercel._engine.engine import Engine
-from tiercel.asgi import Everywhere, placed
+from tiercel._engine.everywhere import Everywhere, placed
 from tiercel.fastapi._around import around
 from tiercel.fastapi._matching import Candidates, find
 from tiercel.fastapi._plan import CACHEABLE, Plan

@@ -19,15 +19,18 @@ from tiercel.asgi import FRONT, Front, Gate
 from tiercel.errors import ConfigurationError
 from tiercel.server._wire import Lines, Wire, lines, wire
 
-HEADS: Final = 8192
+HEADS: Final = 4096
 """Heads of requests that are remembered with where they are looked up."""
 HEAD_LENGTH: Final = 1024
-"""Bytes of such a head; a longer one is read each time, lest hostile clients fill the memory."""
-MADE: Final = 4
-"""Answers that are kept as bytes beside a stored response: the plain one, and those to heads that ask for another."""
+HEAD_LINES: Final = 32
+"""Bytes and fields of such a head; a larger one is read each time, lest hostile clients fill the memory."""
+MADE: Final = 6
+"""What is kept as bytes beside a stored response: its fields, the plain answer, and some without a body (304, HEAD)."""
 
 _PLAIN: Final = b"plain"  # no head is so short
 _STORED: Final = b"stored"
+_KEPT: Final = frozenset({_PLAIN, _STORED})
+_FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _PROTO: Final = b"x-forwarded-proto"
 
 
@@ -120,13 +123,15 @@ class Desk:
 
     def remember(self, data: bytes, known: Known) -> None:
         """Bytes that were one whole request, and nothing else, will be so again."""
-        if known.lasting and len(data) <= HEAD_LENGTH:
+        if known.lasting and len(data) <= HEAD_LENGTH and len(known.request.headers) <= HEAD_LINES:
             if len(self._known) >= HEADS:
                 del self._known[next(iter(self._known))]
             self._known[data] = known
 
     def _is_current(self, gate: Gate) -> bool:
-        """Whether the routes are what they were; what is known is forgotten where they are not."""
+        """Whether requests still reach the cache first; what is known is forgotten where the routes are others."""
+        if not self._front.leads():
+            return False
         try:
             version = gate.version()
         except ConfigurationError:
@@ -160,21 +165,20 @@ class Desk:
         if ready is None:
             return None
         name, made = _name(known, data, ready.shelf), ready.shelf.made
-        fields = _stored(ready) if name is _PLAIN else (lines(ready.headers),)
-        written = [one for one in (self._of_uvicorn(defaults), *fields) if one is not None]
-        if len(written) <= len(fields):
-            return None
-        found = wire(known.method, ready.status, written, ready.body)
-        if name is not None:
-            if len(made) >= MADE:
-                made.clear()
+        fields = (self._of_uvicorn(defaults), *(_stored(ready) if name is _PLAIN else (lines(ready.headers),)))
+        written = [one for one in fields if one is not None]
+        found = wire(known.method, ready.status, written, ready.body) if len(written) == len(fields) else None
+        # Of a part of a body there would be a copy, beside the bound of memory.
+        if found is not None and name is not None and (name is _PLAIN or not found.body):
+            if name not in made and len(made) >= MADE:
+                del made[next(one for one in made if one not in _KEPT)]
             made[name] = _Made(found, ready.since, ready.until, defaults)
         return found
 
     def _of_uvicorn(self, defaults: Sequence[Header]) -> Lines | None:
-        """The lines that uvicorn adds, which change once a second."""
+        """The lines that uvicorn adds, which change once a second; None where they frame what follows them."""
         if self._defaults[0] is not defaults:
-            self._defaults = defaults, lines(defaults)
+            self._defaults = defaults, None if any(name in _FRAMING for name, _ in defaults) else lines(defaults)
         return self._defaults[1]
 
 
@@ -201,7 +205,7 @@ def desk_of(config: Config) -> Desk | None:
         trusting.app = _nothing
         app, forwarding = app.app, trusting
     front = getattr(app, FRONT, None)
-    return Desk(front, forwarding) if isinstance(front, Front) and front.outermost else None
+    return Desk(front, forwarding) if isinstance(front, Front) and front.served else None
 
 
 def _forward(forwarding: Forwarding, scope: Scope) -> None:

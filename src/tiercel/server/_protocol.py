@@ -1,6 +1,8 @@
 """uvicorn's protocol, with a desk in front."""
 
-from typing import Any, Final, cast
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from uvicorn._types import HTTPScope
@@ -9,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
+from tiercel._core.entry import Header
 from tiercel._engine.call import Scope
 from tiercel._engine.ready import METHODS
 from tiercel.server._desk import Asked, Desk, Known, desk_of
@@ -20,6 +23,9 @@ JOINED: Final = 65_536
 _END: Final = b"\r\n\r\n"
 _NEVER: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 """Fields of requests that are not answered here: what follows the head is uvicorn's business."""
+_log = logging.getLogger("tiercel")
+A = TypeVar("A")
+T = TypeVar("T")
 _desks: WeakKeyDictionary[Config, Desk | None] = WeakKeyDictionary()
 
 
@@ -51,11 +57,12 @@ class HitProtocol(HttpToolsProtocol):
         if desk is None or before != self._ended:
             super().data_received(data)
             return
-        if not self.access_log and self._is_idle():
-            found = desk.again(data, self.server_state.default_headers)
-            if found is not None:
-                self._write(found)
-                return
+        if self.access_log:
+            super().data_received(data)
+            return
+        if self._is_idle() and (found := self._asked(desk.again, data)) is not None:
+            self._write(found)
+            return
         self._known = None
         super().data_received(data)
         if self._known is not None and self._begun == self._ended == before + 1 and _is_one(data):
@@ -64,6 +71,7 @@ class HitProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request begins."""
         self._begun += 1
+        self._unset_keepalive_if_required()  # an answer before it, of the same bytes, may have set the timer
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -104,7 +112,7 @@ class HitProtocol(HttpToolsProtocol):
     def _answer(self, asked: Asked) -> bool:
         """Answer a request, if the desk can."""
         desk = self._desk
-        found = None if desk is None else desk.first(asked, self.server_state.default_headers)
+        found = None if desk is None else self._asked(desk.first, asked)
         if found is None:
             return False
         self._known = found.known
@@ -121,13 +129,25 @@ class HitProtocol(HttpToolsProtocol):
         self._write(found.wire)
         return True
 
+    def _asked(self, desk: Callable[[A, Sequence[Header]], T | None], what: A) -> T | None:
+        """What the desk says; where it fails, the ordinary road has an answer for that."""
+        try:
+            return desk(what, self.server_state.default_headers)
+        except Exception:  # noqa: BLE001 - whatever it is, the request is answered
+            _log.exception("a hit could not be answered at once: the application is asked")
+            return None
+
     def _write(self, answer: Wire) -> None:
         """Send it, and wait for the next request no longer than uvicorn does."""
         self.server_state.total_requests += 1
-        if len(answer.body) <= JOINED:
-            self.transport.write(answer.head + answer.body)
-        else:
-            self.transport.writelines((answer.head, answer.body))
+        _, head, body, tail = answer
+        if len(body) <= JOINED:
+            self.transport.write(head + body + tail if tail else head + body)
+        else:  # not by `writelines`, of which some releases of Python lose count when the client does not read
+            self.transport.write(head)
+            self.transport.write(body)
+            if tail:
+                self.transport.write(tail)
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._wait_until(self._answered_at + self.timeout_keep_alive)

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -53,37 +53,37 @@ class Served(msgspec.Struct, frozen=True):
         factory: Whether that is a function that makes the application.
         left_out: Names of response fields that are not stored.
         share: Where the workers keep what is stored, if the program has not said.
+        outermost: Whether the cache stands outside of the program's own middleware, too.
+        in_front: Whether hits are answered before the application is called.
     """
 
     app: str
     factory: bool = False
     left_out: tuple[str, ...] = LEFT_OUT
     share: str = ""
+    outermost: bool = False
+    in_front: bool = True
 
 
-def serve(
-    served: Served, options: Sequence[str], *, workers: int = 1, say: Callable[[str], object] = lambda _: None
-) -> None:
+def serve(served: Served, options: Sequence[str], *, workers: int = 1) -> None:
     """Serve an application by uvicorn until it is told to stop.
 
     Args:
         served: What.
         options: uvicorn's own, as on its command line.
         workers: How many processes; among several the cache is shared.
-        say: Told where it is.
 
     Raises:
-        ConfigurationError: What is to be left out is no name of a field.
+        ConfigurationError: A field cannot be left out.
         SystemExit: Otherwise always; as uvicorn's command does.
     """
     Rules(left_out=served.left_out)
-    directory = tempfile.mkdtemp(prefix="tiercel-") if workers > 1 and not served.share else ""
-    if directory:
-        served = msgspec.structs.replace(served, share=f"local://{directory}")
-        say(f"What is cached is shared by the workers in {directory} while they run.")
-    os.environ[_TOLD] = msgspec.json.encode(served).decode()
+    protocol = _protocol(options)
+    directory = tempfile.mkdtemp(prefix="tiercel-") if workers > 1 else ""
+    told = msgspec.structs.replace(served, in_front=bool(protocol), share=directory and f"local://{directory}")
+    os.environ[_TOLD] = msgspec.json.encode(told).decode()
     try:
-        command = ["tiercel.server:application", "--factory", *_protocol(options), "--workers", str(workers), *options]
+        command = ["tiercel.server:application", "--factory", *protocol, "--workers", str(workers), *options]
         uvicorn_command(command, prog_name="tiercel serve")
     finally:
         if directory:
@@ -111,22 +111,29 @@ def application() -> Any:  # noqa: ANN401 - whatever the program calls its appli
             served.app,
         )
         return app
-    front.serve(served.left_out)
+    if served.in_front:
+        front.serve(served.left_out, always=served.outermost)
     if served.share and front.engine.place is not None:
         front.engine.place(served.share)
+        where = served.share.removeprefix("local://")
+        logging.getLogger("uvicorn.error").info("What is cached is shared by the workers in %s while they run.", where)
     return app
 
 
 def _protocol(options: Sequence[str]) -> list[str]:
-    """The option for our protocol, if it is one that we know and nobody has asked for another."""
-    if any(option == "--http" or option.startswith("--http=") for option in options):
-        _log.warning("--http is given: hits are answered by the cache as ASGI middleware.")
-        return []
-    if uvicorn.__version__.rpartition(".")[0] not in KNOWN:
-        _log.warning(
-            "uvicorn %s is not known to tiercel (%s is): hits are answered by the cache as ASGI middleware.",
-            uvicorn.__version__,
-            ", ".join(KNOWN),
-        )
+    """The option for our protocol, if it is one that we know and nobody has asked for something else."""
+    why = ""
+    if os.environ.get("UVICORN_HTTP") or _given(options, "--http"):
+        why = "--http is given"
+    elif os.environ.get("UVICORN_LIMIT_CONCURRENCY") or _given(options, "--limit-concurrency"):
+        why = "--limit-concurrency is given, and uvicorn counts the connections"
+    elif uvicorn.__version__.rpartition(".")[0] not in KNOWN:
+        why = f"uvicorn {uvicorn.__version__} is not known to tiercel ({', '.join(KNOWN)} is)"
+    if why:
+        _log.warning("%s: hits are answered by the cache as ASGI middleware.", why)
         return []
     return ["--http", "tiercel.server._protocol:HitProtocol"]
+
+
+def _given(options: Sequence[str], name: str) -> bool:
+    return any(option == name or option.startswith(f"{name}=") for option in options)

@@ -1,13 +1,15 @@
 """A complete response as bytes of HTTP/1.1 (RFC 9112)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from tiercel._core.entry import Header
 
 _BODILESS: Final = frozenset({204, 304})
+_FINAL: Final = range(200, 600)
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 _STATUS_LINES: Final = {one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encode()) for one in HTTPStatus}
 _LENGTH: Final = b"content-length"
 # RFC 9110 §5.1, §5.5. What does not fit into a field line is left to uvicorn, which refuses it.
@@ -23,11 +25,12 @@ class Lines(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """The bytes up to the body, and the body as it is framed."""
+    """The bytes up to the body, the body as it is stored, and what ends it."""
 
     status: int
     head: bytes
     body: bytes
+    tail: bytes = b""
 
 
 def lines(headers: Iterable[Header]) -> Lines | None:
@@ -41,17 +44,18 @@ def lines(headers: Iterable[Header]) -> Lines | None:
     return Lines(b"".join(text), length)
 
 
-def wire(method: str, status: int, fields: Iterable[Lines], body: bytes) -> Wire:
-    """The bytes of a response.
+def wire(method: str, status: int, fields: Sequence[Lines], body: bytes) -> Wire | None:
+    """The bytes of a response; None where uvicorn would not send it.
 
     A body without Content-Length is one chunk (§7.1), as uvicorn sends it.
     """
-    parts, length = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status], False
-    for text, says_length in fields:
-        parts.append(text)
-        length = length or says_length
-    if not length and method != "HEAD" and status not in _BODILESS:
-        parts.append(b"transfer-encoding: chunked\r\n")
-        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
-    parts.append(b"\r\n")
-    return Wire(status, b"".join(parts), body)
+    bodiless = method == "HEAD" or status in _BODILESS
+    if status not in _FINAL or (bodiless and body):
+        return None
+    parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, *[one.text for one in fields]]
+    if bodiless or any(one.length for one in fields):
+        return Wire(status, b"".join([*parts, b"\r\n"]), body)
+    parts.append(b"transfer-encoding: chunked\r\n\r\n")
+    if not body:
+        return Wire(status, b"".join([*parts, _LAST_CHUNK]), body)
+    return Wire(status, b"".join([*parts, b"%x\r\n" % len(body)]), body, b"\r\n" + _LAST_CHUNK)
