@@ -1,6 +1,7 @@
 """Hits under `tiercel serve`, beside servers that are caches, in front of the same application."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,16 +12,10 @@ from benchmarks.servers import Peer, nginx, served, throughput, uvicorn, varnish
 NGINX, VARNISH = "nginx, proxy_cache", "Varnish"
 
 
-def one_key(run: Run) -> Iterator[Row]:
+def one_key(run: Run, *, unchanged: bool = False) -> Iterator[Row]:
     budgets = (ratio("≥", 3.0), ratio("≥", 1.1, over=NGINX), ratio("≥", 1.9, over=VARNISH))
     with TemporaryDirectory() as place:
-        yield from throughput(run, _peers(Path(place), budgets), "/items")
-
-
-def unchanged(run: Run) -> Iterator[Row]:
-    budgets = (ratio("≥", 3.0), ratio("≥", 1.1, over=NGINX), ratio("≥", 1.9, over=VARNISH))
-    with TemporaryDirectory() as place:
-        yield from throughput(run, _peers(Path(place), budgets), "/items", unchanged=True)
+        yield from throughput(run, _peers(Path(place), budgets), "/items", unchanged=unchanged)
 
 
 def many_keys(run: Run) -> Iterator[Row]:
@@ -61,7 +56,7 @@ BENCHMARKS = (
         name="served-304",
         title="Hits under `tiercel serve`, 304",
         method=f"{_METHOD} Each request has an If-None-Match that holds.",
-        rows=unchanged,
+        rows=partial(one_key, unchanged=True),
         plotted=True,
         needs=_NEEDS,
     ),

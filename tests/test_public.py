@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+import subprocess
 import sys
 from typing import Any, Protocol
 
@@ -124,3 +125,34 @@ def test_each_example_runs(public: Any) -> None:
     failed, tried = doctest.DocTestRunner().run(example, out=said.append)
     assert tried
     assert not failed, "".join(said)
+
+
+LEAST = """
+import sys
+for name in ("anyio", "fastapi", "starlette", "typer", "uvicorn", "lmdb", "redis"):
+    sys.modules[name] = None
+import asyncio
+from tiercel import Cache
+cache = Cache()
+
+@cache.memoize(ttl=60)
+def double(number: int) -> int:
+    return 2 * number
+
+assert double(2) == double(2) == 4
+asyncio.run(cache.invalidate("numbers"))
+"""
+
+
+def test_the_least_installation_is_of_use() -> None:
+    """What `pip install ./tiercel` brings."""
+    subprocess.run([sys.executable, "-c", LEAST], check=True)
+
+
+def test_without_its_extra_the_command_says_what_to_install() -> None:
+    without = "import sys; sys.modules['typer'] = None; import tiercel.__main__"
+    said = subprocess.run([sys.executable, "-c", without], check=False, capture_output=True, text=True)
+    assert said.returncode == 1
+    assert said.stderr == (
+        "The command tiercel needs the package typer. Install the extra: pip install 'tiercel[server]'.\n"
+    )

@@ -306,6 +306,9 @@ class Cache:
     async def delete(self, key: str) -> Ack:
         """Forget the value under a key, also one that is just being made.
 
+        Raises:
+            NotAcknowledged: A shared store could not be told. In this process it is done; for the others it is queued.
+
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache().delete("greeting")).durable
@@ -360,6 +363,7 @@ class Cache:
         Raises:
             ConfigurationError: The ttl or a tag cannot be read.
             TypeError: The value cannot be stored; then it was not written either.
+            NotAcknowledged: It was written, but a shared store could not be told that what was there is replaced.
 
         Example:
             >>> import asyncio
@@ -405,6 +409,9 @@ class Cache:
 
     async def clear(self) -> Ack:
         """Forget everything, also what is just being made.
+
+        Raises:
+            NotAcknowledged: A shared store could not be told. In this process it is done; for the others it is queued.
 
         Example:
             >>> import asyncio

@@ -1,11 +1,16 @@
 """The command `tiercel`."""
 
+import sys
 from typing import Annotated
 
-import typer
-
 from tiercel.errors import ConfigurationError
-from tiercel.server import LEFT_OUT, Served, serve
+
+try:
+    import typer
+
+    from tiercel.server import LEFT_OUT, Served, serve
+except ImportError as error:
+    sys.exit(f"The command tiercel needs the package {error.name}. Install the extra: pip install 'tiercel[server]'.")
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="The caching layer for FastAPI.")
 

@@ -96,6 +96,7 @@ async def test_a_task_that_has_ended_is_owed_nothing() -> None:
     await task
     await turns()
     background.owe(task)
+    assert not background._owed
     await background.aclose()
 
 
@@ -103,3 +104,4 @@ async def test_closing_from_within_does_not_wait_for_itself() -> None:
     background = Background(lambda _: None)
     task = background.start(background.aclose(), where="test")
     await asyncio.wait_for(task, 1)
+    assert not task.cancelled()

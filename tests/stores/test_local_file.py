@@ -237,7 +237,7 @@ def test_a_lost_file_whose_writer_waits_does_not_keep_the_next_from_being_opened
 # -- outgrown --------------------------------------------------------------------------------------------------------
 
 
-async def grown(place: Path, there: Process) -> None:
+async def grown(there: Process) -> None:
     for number in range(20):
         await there.do(f'store.put(b"{number}", b"", parcel(blob=bytes(300_000)), None)')
 
@@ -254,11 +254,11 @@ async def test_a_map_that_another_process_has_outgrown_is_made_larger(
     here = Here(tmp_path, size=100_000)
     async with here.running():
         there = await process().ready()
-        await grown(tmp_path, there)
+        await grown(there)
         cut = await there.do('store.append(["a"])')
         assert here.store.current(), "by who reads"
         assert here.log.cuts[-1].id == cut
-        await grown(tmp_path, there)
+        await grown(there)
         assert await here.store.append(["b"]) == cut + 1
         assert here.failures == []
 
@@ -267,7 +267,7 @@ async def test_a_map_that_another_process_has_outgrown_is_made_larger(
 async def test_a_map_is_made_larger_by_who_writes(tmp_path: Path, process: Callable[[], Process]) -> None:
     here = Here(tmp_path, size=100_000)
     async with here.running():
-        await grown(tmp_path, await process().ready())
+        await grown(await process().ready())
         await here.store.put(KEY, b"", parcel(), None)
         assert await here.blobs() == [b"blob"]
 
@@ -279,7 +279,7 @@ async def test_while_our_own_writer_waits_a_map_that_is_too_small_is_said_once(
     here = Here(tmp_path, size=100_000)
     async with here.running():
         there = await process().ready()
-        await grown(tmp_path, there)
+        await grown(there)
         await there.do('store.append(["a"])')
         with environment(tmp_path, 1, print)._writing:
             for _ in range(3):

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import importlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from storefront.main import create_app
 from storefront.settings import CATALOGUE, Settings
 from tiercel import Cache
 
+STOREFRONT = Path(__file__).parents[1]
+ROOT = STOREFRONT.parents[1]
 QUIET = Console(quiet=True)
 OWN_SECRET = "x7" * 16
 
@@ -174,3 +177,26 @@ def test_the_five_lines_of_the_demo_show_what_they_say(server: str) -> None:
     assert ["tiercel; hit" in each for each in seen] == [False, True, True, False, True, False, True, False, False]
     assert all("cache-control: private" in each.lower() for each in seen[5:7])
     assert all('"price":330,"stock":1,"version":2' in each for each in seen[7:])
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ((), "memory://"),
+        (("WORKERS=1",), "memory://"),
+        (("WORKERS=4",), f"local://{ROOT}/examples/storefront/demo-8000.cache"),
+        (("WORKERS=4", "REDIS=redis://127.0.0.1:1"), "redis://127.0.0.1:1"),
+    ],
+)
+def test_the_demonstration_keeps_its_cache_where_its_workers_find_it(told: tuple[str, ...], place: str) -> None:
+    command, alone = ["make", "-n", "demo", *told], {"PATH": os.environ["PATH"]}
+    said = subprocess.run(command, cwd=ROOT, env=alone, check=True, capture_output=True, text=True).stdout
+    assert said.count(f"STOREFRONT_CACHE_URL={place} ") == 2
+    assert f"WORKERS={told[0].partition('=')[2] if told else 1} " in said
+
+
+def test_a_number_of_workers_that_is_none_is_said() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py")]
+    environment = {**os.environ, "WORKERS": "abc", "PYTHONPATH": str(STOREFRONT)}
+    said = subprocess.run(command, cwd=STOREFRONT, env=environment, check=False, capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (1, "WORKERS=abc is no number to start with: make demo WORKERS=1\n")

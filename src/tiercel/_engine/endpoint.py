@@ -13,8 +13,6 @@ from enum import Enum
 from string import Formatter
 from typing import Any
 
-import anyio.to_thread
-
 from tiercel._core.policy import Policy, Tags
 from tiercel._engine.engine import Engine
 from tiercel._engine.fills import Fill
@@ -188,6 +186,9 @@ def _without_partials(endpoint: Endpoint) -> Endpoint:
 
 
 async def _in_thread(endpoint: Endpoint, *args: object, **kwargs: object) -> object:
+    # FastAPI's own way, so it is there; without FastAPI it may not be.
+    import anyio.to_thread
+
     return await anyio.to_thread.run_sync(functools.partial(endpoint, *args, **kwargs))
 
 

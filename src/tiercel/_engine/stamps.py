@@ -107,7 +107,10 @@ class Stamps:
     # -- the log is elsewhere, and others write to it ------------------------------------------------------------------
 
     def own(self, shared: int) -> int:
-        """An id of the shared log as it counts here: after a reset everything comes after all that was before."""
+        """An id of the shared log as it counts here: after a reset everything comes after all that was before.
+
+        It has been heard of from now on: what is cut meanwhile comes after it.
+        """
         found = self.generation * _GENERATION + shared
         self._known = max(self._known, found)
         return found

@@ -127,7 +127,7 @@ class Telling:
             raise NotAcknowledged(message) from error
 
     def append_soon(self, tags: tuple[str, ...]) -> None:
-        """The same from code that cannot await; it is waited for where that does not stop the loop."""
+        """As `append`, from code that cannot await; it is waited for where that does not stop the loop."""
         session = self._reach.session
         if session is not None and session.is_elsewhere:
             self._stamps.cut_meanwhile(tags, soft=False)

@@ -113,7 +113,7 @@ class Desk:
             return None
         scope, forwarded = self._entered(asked)
         target = gate.target(scope, seen.host)
-        if target is None or target.rules.guarded:
+        if target is None:
             return None
         request = request_of(scope, asked.headers, b"")
         lasting = target.rules.by_url and seen.host is not None and not forwarded

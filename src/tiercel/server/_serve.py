@@ -106,8 +106,9 @@ def application() -> Any:  # noqa: ANN401 - whatever the program calls its appli
     front = getattr(app, FRONT, None)
     if not isinstance(front, Front):
         _log.warning(
-            "%s is served without a cache in front: it has none. Call cache.install(app), or wrap it: "
-            "CacheMiddleware(app, cache=cache). Add further middleware by app.add_middleware, not around it.",
+            "%s is served without a cache in front: it has none, or something around it that may have to run for every "
+            "request. Call cache.install(app), or wrap it: CacheMiddleware(app, cache=cache). Add middleware by "
+            "app.add_middleware, not around it.",
             served.app,
         )
         return app
