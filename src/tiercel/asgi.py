@@ -1,6 +1,5 @@
 """The cache as ASGI middleware: from a scope to a request, and from a stored response to messages."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -9,17 +8,18 @@ from urllib.parse import unquote
 
 from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Head, Headers, Request
-from tiercel._core.plan import Target
+from tiercel._core.plan import RouteRules, Target
 from tiercel._core.policy import Policy, Rules
 from tiercel._core.status import CacheStatus
 from tiercel._core.unsafe import SAFE
 from tiercel._engine import observed
+from tiercel._engine.approach import Approach
 from tiercel._engine.call import CREDENTIALS, Application, Call, Receive, Scope, Send, request_of, server_of
 from tiercel._engine.depot import Lease
 from tiercel._engine.endpoint import Visit, current
 from tiercel._engine.engine import Engine
 from tiercel._engine.everywhere import Everywhere
-from tiercel._engine.exchange import Pass, Ride, exchange, relayed, reply, seek
+from tiercel._engine.exchange import Pass, exchange, reply, seek
 from tiercel._engine.explain import Surface
 from tiercel._engine.fills import Fill
 from tiercel._engine.fitting import plain
@@ -27,7 +27,6 @@ from tiercel._engine.flights import Flight, Message
 from tiercel._engine.guard import Blank, Guard
 from tiercel._engine.observed import Watch
 from tiercel._engine.ready import METHODS, Glance, Ready, decided, glance, plainly
-from tiercel._engine.runs import run
 from tiercel._engine.shadow import shadow
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ ASKED = "tiercel.asked"
 """Where in the scope path and query stand as the client sent them, before middleware outside of us has seen them."""
 
 _UNKNOWN = object()
+_UNDECIDED = rfc9111.Fill(fwd="miss", entry=None)
+"""What a request to a guarded route is until the cache is asked."""
 
 
 class Resolver(Protocol):
@@ -155,6 +156,9 @@ class Gate:
         if WATCH in scope:
             target = _told_apart(target, scope)
         if target is not None and seen.fit and scope["method"] in METHODS:
+            if seen.plain and target.rules.guarded and not self._shadow:
+                await self._guarded(target, scope, receive, send, seen, lambda: request_of(scope, headers, b""))
+                return
             ready = self.ready(target, seen, scope["method"], lambda: request_of(scope, headers, b""))
             if ready is not None:
                 await send({"type": "http.response.start", "status": ready.status, "headers": ready.headers})
@@ -166,9 +170,14 @@ class Gate:
         """The answer to a fit GET or HEAD, counted, where there is one that nothing has to be waited for."""
         if target.rules.guarded or self._shadow:
             return None
-        if seen.plain and method == "GET" and (ready := plainly(self.engine, target)) is not None:
+        return self._stored(seen, method, request, None, target)
+
+    def _stored(
+        self, seen: Glance, method: str, request: Callable[[], Request], began: float | None, target: Target
+    ) -> Ready | None:
+        if seen.plain and method == "GET" and (ready := plainly(self.engine, target, began)) is not None:
             return ready
-        return decided(self.engine, target, request, self._front.rules, wishes=seen.wishes)
+        return decided(self.engine, target, request, self._front.rules, began, wishes=seen.wishes)
 
     def version(self) -> object:
         """Changes whenever the same request may be looked up elsewhere.
@@ -224,17 +233,45 @@ class Gate:
 
     async def _exchange(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Look up, decide, carry it out."""
-        route = target.rules
         headers = observed.plain(scope["headers"])
-        names = [name for name, _ in headers]
         content: bytes | None = b""
         if scope["method"] == "QUERY":
             content, receive = await _content(receive)
         request = request_of(scope, headers, content or b"")
         if content:  # RFC 10008 §2.7: the content, and what the request says of it, are part of the key
             target = target._replace(primary=keys.primary(target.primary, keys.of_request(request)))
-        visit = Visit(self.engine, Guard(target, self._blank) if route.guarded else None)
-        call = Call(
+        barred = _unfit(headers, content) or self._barred(request, target.rules)
+        if target.rules.guarded and barred is None and not self._shadow:
+            await self._guarded(target, scope, receive, send, glance(headers), lambda: request)
+            return
+        visit = Visit(self.engine, target.rules.policy)
+        call = self._call(target, scope, receive, send, request=request, visit=visit, watch=self._watching(scope))
+        token = current.set(visit)
+        try:
+            if barred is not None:
+                await reply(call, Pass(reason=barred.reason, fwd=barred.fwd))
+            elif self._shadow:
+                await self._shadowed(call, target, visit)
+            else:
+                await exchange(call, target.primary)
+            await visit.outlasted()
+        finally:
+            current.reset(token)
+
+    def _call(  # noqa: PLR0913 - all that is known of it
+        self,
+        target: Target,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        request: Request,
+        visit: Visit,
+        watch: Watch | None,
+        since: float | None = None,
+    ) -> Call:
+        route, names = target.rules, [name for name, _ in request.headers]
+        return Call(
             engine=self.engine,
             app=self.app,
             scope=scope,
@@ -244,53 +281,46 @@ class Gate:
             route=route,
             rules=self._front.rules,
             # A lifetime that the response does not give itself is no word on who may share it.
-            watch=self._watching(scope) if route.declared or route.policy.ttl is not None else None,
-            since=self.engine.clock.monotonic(),
+            watch=watch if route.declared or route.policy.ttl is not None else None,
+            since=self.engine.clock.monotonic() if since is None else since,
             credentials=CREDENTIALS in names,
             keeps_range=not route.declared and b"range" in names,
             shadow=self._shadow,
             visitor=visit,
         )
-        token = current.set(visit)
-        try:
-            barred = _unfit(names, content) or self._barred(request, visit)
-            if barred is not None:
-                await reply(call, Pass(reason=barred.reason, fwd=barred.fwd))
-            elif self._shadow:
-                await self._shadowed(call, target, visit)
-            elif visit.guard is not None:
-                await self._guarded(call, target, visit.guard)
-            else:
-                await exchange(call, target.primary)
-            await visit.outlasted()
-        finally:
-            current.reset(token)
 
-    def _barred(self, request: Request, visit: Visit) -> rfc9111.Bypass | None:
+    def _barred(self, request: Request, route: RouteRules) -> rfc9111.Bypass | None:
         """Why a request is not for the cache, where the application is to be run before the cache is asked."""
-        if visit.guard is None and not self._shadow:
+        if not route.guarded and not self._shadow:
             return None
         decision = rfc9111.on_request(request, (), 0.0, self._front.rules)
         return decision if isinstance(decision, rfc9111.Bypass) else None
 
-    async def _guarded(self, call: Call, target: Target, guard: Guard) -> None:
-        """Run the application up to the endpoint, which asks the cache; see `guard.Guard`."""
-        decided = asyncio.get_running_loop().create_future()
-        guard.decided = lambda: None if decided.done() else decided.set_result(None)
-        fill = Fill(call, key=target.primary, undecided=guard.decided)
-        run(fill, rfc9111.Fill(fwd="miss", entry=None))
-        try:
-            await decided
-        except asyncio.CancelledError:
-            if isinstance(guard.answer, Ride):
-                guard.answer.reader.leave()
-            elif guard.answer is None:  # nobody but this caller wants it
-                fill.flight.abandon()
-            raise
-        if guard.answer is not None:
-            await reply(call, guard.answer)
-        else:
-            await relayed(call, fill.flight, "bypass")
+    async def _guarded(  # noqa: PLR0913, PLR0917 - all that is known of it
+        self,
+        target: Target,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        seen: Glance,
+        request: Callable[[], Request],
+    ) -> None:
+        """Run the application up to the endpoint, which asks the cache; see `approach.Approach`."""
+        engine, since = self.engine, self.engine.clock.monotonic()
+        visit, watch = Visit(engine, target.rules.policy), self._watching(scope)
+        headers = observed.plain(scope["headers"])
+        sent = headers if seen.plain else rfc9111.forwarded(request(), _UNDECIDED, keep_range=False)
+
+        def call() -> Call:
+            return self._call(target, scope, receive, send, request=request(), visit=visit, watch=watch, since=since)
+
+        def look(found: Target) -> Ready | None:
+            return self._stored(seen, scope["method"], request, since, found)
+
+        shown = {**scope, "headers": sent if watch is None else watch.headers(sent)}
+        approach = Approach(self.app, shown, send, visit, call, look, target.primary)
+        guard = Guard(target, engine, scope, headers, approach.fill, self._blank, approach.stored)
+        await approach.answer(guard)
 
     async def _shadowed(self, call: Call, target: Target, visit: Visit) -> None:
         fill = Fill(call, key=target.primary, caller=False)
@@ -301,7 +331,9 @@ class Gate:
             del behind
             return fill.take_off(plan, target.primary, alone=alone, lease=lease)
 
-        if visit.guard is None:
+        if target.rules.guarded:
+            visit.guard = Guard(target, self.engine, call.scope, call.request.headers, lambda: fill, self._blank)
+        else:
             await seek(call, target.primary, take_off)
         await shadow(call, fill)
 
@@ -351,12 +383,12 @@ def _told_apart(target: Target | None, scope: Scope) -> Target | None:
     return target._replace(primary=keys.primary(target.primary, *missing)) if target is not None and missing else target
 
 
-def _unfit(names: list[bytes], content: bytes | None) -> rfc9111.Bypass | None:
+def _unfit(headers: Headers, content: bytes | None) -> rfc9111.Bypass | None:
     """Requests that no key can hold."""
     if content is None:
         return rfc9111.Bypass("content-too-long")
     # RFC 9112 §3.2 forbids it. Whoever reads the last of them would answer for another host than the first.
-    if names.count(b"host") > 1:
+    if [name for name, _ in headers].count(b"host") > 1:
         return rfc9111.Bypass("several-hosts")
     return None
 

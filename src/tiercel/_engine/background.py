@@ -16,12 +16,13 @@ class Background:
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Callable[[], None] | None] = {}
         self._owed: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Work, *, where: str) -> asyncio.Task[None]:
+    def start(self, work: Work, *, where: str, then: Callable[[], None] | None = None) -> asyncio.Task[None]:
+        """Begin it; `then` is called once it has ended, and what it raised has been told."""
         task = asyncio.get_running_loop().create_task(work, name=f"tiercel {where}")
-        self._tasks.add(task)
+        self._tasks[task] = then
         task.add_done_callback(self._ended)
         return task
 
@@ -51,13 +52,13 @@ class Background:
             self._tell(Failed(where=task.get_name(), error=error))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        then = self._tasks.pop(task)
         self._owed.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if error is not None:
             self._tell(Failed(where=task.get_name(), error=error))
             # No caller is left to hear of it: the loop's handler logs it, as it does for any lost exception.
             context = {"message": f"{task.get_name()}: {error!r}", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
+        if then is not None:
+            then()

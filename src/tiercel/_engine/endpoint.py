@@ -40,11 +40,14 @@ class Declaration:
 class Visit:
     """One request, as the endpoint under it sees the cache."""
 
-    __slots__ = ("_changes", "_entered", "_open", "engine", "fill", "guard")
+    __slots__ = ("_changes", "_entered", "_open", "engine", "fill", "guard", "policy")
 
-    def __init__(self, engine: Engine, guard: Guard | None = None) -> None:
+    def __init__(self, engine: Engine, policy: Policy | None = None) -> None:
         self.engine = engine
-        self.guard = guard
+        self.policy = policy
+        """What is declared of the route."""
+        self.guard: Guard | None = None
+        """Whom the endpoint asks whether it is to run."""
         self.fill: Fill | None = None
         self._entered = False
         self._open = True
@@ -55,13 +58,12 @@ class Visit:
         """The application is asked."""
         self.fill, self._entered = fill, False
 
-    def enter(self, policy: Policy | None) -> Fill | None:
-        """The fill, where the endpoint of the route itself is called, and not another one by that or a dependency."""
-        fill = self.fill
-        if fill is None or self._entered or policy is not fill.call.route.policy:
-            return None
+    def enter(self, policy: Policy | None) -> bool:
+        """Whether the endpoint of the route itself is called, and not another one by that or a dependency."""
+        if self._entered or policy is None or policy is not self.policy or (self.fill is None and self.guard is None):
+            return False
         self._entered = True
-        return fill
+        return True
 
     def change(self, tags: Iterable[str]) -> bool:
         """Invalidate before the answer leaves; whether it is too late for that, and has to be done at once."""
@@ -76,7 +78,8 @@ class Visit:
     async def ended(self) -> None:
         """The dependencies of the request are closed, which is when many a session commits: once more."""
         self._open = False
-        await self._cut()
+        if self._changes:
+            await self._cut()
 
     def forget(self) -> None:
         """Nothing more is to be expected of the application."""
@@ -195,8 +198,9 @@ async def _in_thread(endpoint: Endpoint, *args: object, **kwargs: object) -> obj
 def _awaiting(declaration: Declaration, signature: inspect.Signature, run: Endpoint) -> Endpoint:
     async def stand_in(*args: object, **kwargs: object) -> object:
         calling = _Calling(declaration, _arguments(signature, args, kwargs))
-        if not await calling.is_wanted():
-            return calling.blank()
+        guard = calling.guard
+        if guard is not None and (guard.hits(calling.arguments) or not await calling.is_wanted(guard)):
+            return guard.blank()
         calling.name()
         value = await run(*args, **kwargs)
         if changes := calling.returned(value):
@@ -243,7 +247,7 @@ def _yielding(declaration: Declaration, signature: inspect.Signature) -> Endpoin
 class _Calling:
     """One call of a declared endpoint: by FastAPI for a request, or by hand."""
 
-    __slots__ = ("_arguments", "_changes", "_declaration", "_fill", "_visit")
+    __slots__ = ("_changes", "_declaration", "_fill", "_visit", "arguments", "guard")
 
     def __init__(self, declaration: Declaration, arguments: Mapping[str, Any]) -> None:
         visit = current.get()
@@ -253,32 +257,31 @@ class _Calling:
             declaration.engine.called_by_hand(getattr(declaration.endpoint, "__qualname__", "an endpoint"))
         self._declaration = declaration
         self._visit = visit
-        self._fill = None if visit is None else visit.enter(declaration.policy)
-        self._arguments = arguments
+        entered = visit is not None and visit.enter(declaration.policy)
+        self._fill = visit.fill if entered and visit is not None else None
+        self.guard = visit.guard if entered and visit is not None else None
+        """Who knows whether the endpoint is to run, rather than somebody else's answer to be sent."""
+        self.arguments = arguments
         # Before anything is changed: a tag that cannot be named must not be found out after that.
-        self._changes = rendered(declaration.invalidates, arguments)
+        self._changes = rendered(declaration.invalidates, arguments) if declaration.invalidates else ()
 
-    async def is_wanted(self) -> bool:
-        """Whether the endpoint is to run, rather than somebody else's answer to be sent."""
-        guard = None if self._visit is None else self._visit.guard
-        if guard is None or self._fill is None or self._declaration.policy is None:
-            return True
-        return await guard.ask(self._fill, self._declaration.policy, self._arguments)
-
-    def blank(self) -> object:
-        return self._visit.guard.blank() if self._visit is not None and self._visit.guard is not None else None
+    async def is_wanted(self, guard: Guard) -> bool:
+        """Whether the endpoint is to run, where nothing that is stored answers at once."""
+        wanted = await guard.ask()
+        self._fill = None if self._visit is None else self._visit.fill
+        return wanted
 
     def name(self) -> None:
         """Say early what an invalidation can name: whom it does not concern may still join."""
         policy = self._declaration.policy
         if policy is not None and not callable(policy.tags):
-            self._tag(functools.partial(rendered, policy.tags, self._arguments))
+            self._tag(functools.partial(rendered, policy.tags, self.arguments))
 
     def returned(self, value: object) -> tuple[str, ...]:
         """What is to be invalidated at once: the rest is left to the visit."""
         policy = self._declaration.policy
         if policy is not None and callable(policy.tags):
-            self._tag(functools.partial(_said, policy.tags, self._arguments, value))
+            self._tag(functools.partial(_said, policy.tags, self.arguments, value))
         if self._fill is not None:
             self._fill.made = True
         if not self._changes or _is_error(value):

@@ -98,7 +98,7 @@ class Fill:
             rules=call.rules,
             declared=call.route.declared,
             guarded=call.route.private,
-            keyed=call.route.keyed,
+            keyed=call.route.keyed | call.route.credentials,  # of these the key holds every line: `Guard`
             observed=call.route.selecting,
         )
         flight.by_uri = not call.route.declared

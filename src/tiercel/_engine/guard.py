@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
 from tiercel._core import keys, rfc9111
-from tiercel._core.entry import Entry
+from tiercel._core.entry import Entry, Headers
 from tiercel._core.plan import Target
 from tiercel._core.policy import Policy
 from tiercel._engine.call import Scope
 from tiercel._engine.depot import Lease
+from tiercel._engine.engine import Engine
 from tiercel._engine.exchange import Answer, Hit, Pass, Ride, seek
 from tiercel._engine.fills import Fill
 from tiercel._engine.flights import Flight, Phase
+from tiercel._engine.ready import Ready
 
 IDENTIFIED = "tiercel.identified"
 """In the scope where somebody outside of the application may have said in it whose request it is."""
@@ -28,14 +31,35 @@ Blank = Callable[[Entry | None], object]
 class Guard:
     """Asks the cache once the dependencies of a route have let the caller pass."""
 
-    def __init__(self, target: Target, blank: Blank) -> None:
-        self._blank = blank
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is put together from
+        self,
+        target: Target,
+        engine: Engine,
+        scope: Scope,
+        headers: Headers,
+        fill: Callable[[], Fill],
+        blank: Blank,
+        stored: Callable[[Target], Ready | None] = lambda _: None,
+    ) -> None:
+        self.ready: Ready | None = None
+        """What is stored, and answers at once."""
         self.answer: Answer | None = None
+        """Any other answer than the endpoint's."""
         self.decided: Callable[[], None] = lambda: None
+        self._key: bytes | None = None
+        """None: nobody knows."""
         self._target = target
+        self._engine = engine
+        self._scope = scope
+        self._headers = headers
+        self._fill = fill
+        self._blank = blank
+        self._stored = stored
 
     def blank(self) -> object:
         """What the endpoint returns when the caller is answered otherwise: it goes no further than to the gate."""
+        if self.ready is not None:
+            return self._blank(self.ready.entry)
         match self.answer:
             case Hit(entry=entry):
                 return self._blank(entry)
@@ -44,21 +68,25 @@ class Guard:
             case _:
                 return self._blank(None)
 
-    def settle(self, answer: Answer) -> None:
-        if self.answer is None:
-            self.answer = answer
-            self.decided()
-
-    async def ask(self, fill: Fill, policy: Policy, arguments: Mapping[str, Any]) -> bool:
-        """Whether the endpoint is to run: for everyone who asks for this key, or for this caller only."""
+    def hits(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether something that is stored answers at once."""
+        target = self._target
         try:
-            identity = self._identity(fill, policy, arguments)
+            identity = self._identity(target.rules.policy, arguments)
         except Exception as error:  # noqa: BLE001 - of a property or a lazy attribute of the user's
             # Nobody knows whose response it will be: it is for this caller, and not kept.
-            fill.call.engine.misled(f"the identity of {self._target.rules.label}", error)
-            fill.decline("identity-unknown")
+            self._engine.misled(f"the identity of {target.rules.label}", error)
+            self._fill().decline("identity-unknown")
+            return False
+        self._key = key = keys.primary(target.primary, *identity) if identity else _for_all(target.primary)
+        self.ready = self._stored(Target(target.rules, key))
+        return self.ready is not None
+
+    async def ask(self) -> bool:
+        """Whether the endpoint is to run then: for everyone who asks for this key, or for this caller only."""
+        fill, key = self._fill(), self._key
+        if key is None:
             return True
-        key = keys.primary(self._target.primary, *identity)
         started = refreshes = False
 
         def take_off(
@@ -76,27 +104,32 @@ class Guard:
             return True
         if not started:
             fill.mute()
-        self.settle(answer)
+        if self.answer is None:
+            self.answer = answer
+            self.decided()
         return started
 
-    def _identity(self, fill: Fill, policy: Policy, arguments: Mapping[str, Any]) -> list[bytes | None]:
+    def _identity(self, policy: Policy, arguments: Mapping[str, Any]) -> list[bytes | None]:
         """Whose response it is."""
         if callable(policy.per) or policy.per == "shared":
             return []  # the first is part of the primary key already
         if policy.per != "auto":
             return [_named(policy.per, arguments)]
-        call = fill.call
         parts: list[bytes | None] = []
         for name in sorted(self._target.rules.credentials):
             if name == CLIENT:
-                parts += _peer(call.scope)
+                parts += _peer(self._scope)
             else:
-                lines = [value for line, value in call.request.headers if line == name]
-                parts.append(keys.primary(*lines) if lines else None)
-        if CLIENT in self._target.rules.credentials and IDENTIFIED in call.scope:
+                lines = [value for line, value in self._headers if line == name]
+                parts += [b"%d" % len(lines), *lines]
+        if CLIENT in self._target.rules.credentials and IDENTIFIED in self._scope:
             # Nobody knows from what it was taken: from any of these.
-            parts += [digest for _, digest in keys.selecting((keys.EVERY,), call.request.headers)]
+            parts += [digest for _, digest in keys.selecting((keys.EVERY,), self._headers)]
         return parts
+
+
+_for_all = lru_cache(maxsize=1024)(keys.primary)
+"""The key of what all share. Of nobody else's: what names somebody may be a secret, and is not kept."""
 
 
 def _peer(scope: Scope) -> Iterator[bytes | None]:

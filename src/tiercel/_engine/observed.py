@@ -28,7 +28,7 @@ class Watch:
         through: Code that such a lookup goes through on its way.
     """
 
-    __slots__ = ("_headers", "_own", "_present", "_through", "blind", "everything", "names")
+    __slots__ = ("_headers", "_own", "_shown", "_through", "blind", "everything", "names")
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Watch:
         self._headers = headers
         self._own = own
         self._through = through
-        self._present: set[bytes] = set()
+        self._shown: list[Headers] = []
         self.names: set[bytes] = set()
         """What names were compared with, lower-case."""
         self.everything = False
@@ -51,8 +51,8 @@ class Watch:
         """Those of the request, or these in their place, for the scope of whoever is watched."""
         shown = plain(self._headers if headers is None else headers)
         self.blind = self.blind or not shown
-        self._present.update([name.lower() for name, _ in shown])
-        return [(_Name.of(name, self), value) for name, value in shown]
+        self._shown.append(shown)
+        return [(_watched(name, self), value) for name, value in shown]
 
     def missing(self, headers: Headers) -> list[bytes]:
         """Names and values of the request's lines that are not among these any more: somebody has taken them out."""
@@ -67,7 +67,8 @@ class Watch:
         well, for the Vary that caches outside us read.
         """
         if self.everything:
-            return frozenset({EVERY, *self.names, *self._present} - HARMLESS)
+            present = [name.lower() for shown in self._shown for name, _ in shown]
+            return frozenset({EVERY, *self.names, *present} - HARMLESS)
         return frozenset(self.names - HARMLESS)
 
     def compared(self, other: object) -> None:
@@ -100,6 +101,7 @@ def plain(headers: Iterable[Header]) -> list[Header]:
 
 
 _ALL = slice(None)
+_equal = bytes.__eq__
 
 
 class _Name(bytes):
@@ -107,15 +109,10 @@ class _Name(bytes):
 
     watch: Watch
 
-    @classmethod
-    def of(cls, name: bytes, watch: Watch) -> "_Name":
-        told = cls(name)
-        told.watch = watch
-        return told
-
     def __eq__(self, other: object) -> bool:
-        self.watch.compared(other)
-        return bytes.__eq__(self, other)
+        if type(other) is not bytes or other not in self.watch.names:  # else it is known already
+            self.watch.compared(other)
+        return _equal(self, other)
 
     def __ne__(self, other: object) -> bool:
         self.watch.compared(other)
@@ -140,7 +137,13 @@ class _Name(bytes):
         return self
 
     def lower(self) -> "_Name":
-        return _Name.of(bytes.lower(self), self.watch)
+        return _watched(bytes.lower(self), self.watch)
+
+
+def _watched(name: bytes, watch: Watch) -> _Name:
+    told = _Name(name)
+    told.watch = watch
+    return told
 
 
 def _telling(method: str) -> Callable[..., object]:

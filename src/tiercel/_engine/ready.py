@@ -58,12 +58,13 @@ class Ready(NamedTuple):
     """The receiver's to change."""
     body: bytes
     shelf: Shelf
+    entry: Entry
     since: float
     until: float
 
 
-def plainly(engine: Engine, target: Target) -> Ready | None:
-    """The answer to a plain GET; `plain_until` is the decision, made ahead."""
+def plainly(engine: Engine, target: Target, began: float | None = None) -> Ready | None:
+    """The answer to a plain GET, asked for when it began; `plain_until` is the decision, made ahead."""
     shelf = engine.tiers.shelf(target.primary)
     if shelf is None or (now := engine.clock.time()) >= shelf.plain_until:
         return None
@@ -71,13 +72,19 @@ def plainly(engine: Engine, target: Target) -> Ready | None:
     if not shelf.rendered_at <= now < shelf.rendered_until:
         shelf.rendered = present.fresh_headers(entry, now)
         shelf.rendered_at, shelf.rendered_until = now, _next_second(entry, now)
-    count(engine, target)
+    count(engine, target, began)
     until = min(shelf.rendered_until, shelf.plain_until)
-    return Ready(entry.status, shelf.rendered.copy(), entry.body, shelf, shelf.rendered_at, until)
+    return Ready(entry.status, shelf.rendered.copy(), entry.body, shelf, entry, shelf.rendered_at, until)
 
 
-def decided(
-    engine: Engine, target: Target, request: Callable[[], Request], rules: Rules, *, wishes: bool
+def decided(  # noqa: PLR0913 - all that the decision follows from
+    engine: Engine,
+    target: Target,
+    request: Callable[[], Request],
+    rules: Rules,
+    began: float | None = None,
+    *,
+    wishes: bool,
 ) -> Ready | None:
     """The answer to any other GET or HEAD, where the decision is to serve what is stored and nothing else."""
     shelf = engine.tiers.shelf(target.primary)
@@ -86,19 +93,20 @@ def decided(
     now, asked = engine.clock.time(), request()
     match rfc9111.on_request(asked, shelf.entries, now, rules, draw=engine.draw()):
         case rfc9111.Serve(entry=entry, refresh=False):
-            count(engine, target)
+            count(engine, target, began)
             heard = wishes and rules.obey_requests  # what it wishes for may depend on the age
             until = 0.0 if heard else min(rfc9111.served_until(entry), _next_second(entry, now))
-            return Ready(*present.reply(entry, asked, now, _hit(entry, now)), shelf, now, until)
+            return Ready(*present.reply(entry, asked, now, _hit(entry, now)), shelf, entry, now, until)
         case _:
             return None
 
 
-def count(engine: Engine, target: Target) -> None:
-    """Count one more answer that is ready."""
+def count(engine: Engine, target: Target, began: float | None = None) -> None:
+    """Count one more answer that is ready: at once, or since its request began."""
     engine.counts.hits += 1
     if engine.observers:
-        engine.answered(target.rules.label, "hit")
+        seconds = 0.0 if began is None else engine.clock.monotonic() - began
+        engine.answered(target.rules.label, "hit", seconds=seconds)
 
 
 def _hit(entry: Entry, now: float) -> CacheStatus:

@@ -20,10 +20,12 @@ UNWANTED = 30.0
 
 def run(fill: Fill, plan: rfc9111.Fill, *, behind: bool = False) -> None:
     """Run the application in a task of its own; `behind` a reply, if no other process does so already."""
-    _Run(fill).start(plan, behind=behind)
+    Run(fill).start(plan, behind=behind)
 
 
-class _Run:
+class Run:
+    """The ASGI call of one fill."""
+
     def __init__(self, fill: Fill) -> None:
         self._fill = fill
         self._flight = fill.flight
@@ -36,6 +38,10 @@ class _Run:
     def start(self, plan: rfc9111.Fill, *, behind: bool) -> None:
         where = "refresh" if behind else "fill"
         task = self._fill.call.engine.background.start(self._run(plan, behind=behind), where=where)
+        self.carry_on(task)
+
+    def carry_on(self, task: "asyncio.Task[None]") -> None:
+        """In a task that may have begun already."""
         self._flight.task = task
         task.add_done_callback(self._ended)
 
@@ -62,7 +68,7 @@ class _Run:
         self._complete = self._received = False
         call = self._fill.call
         call.visitor.begun(self._fill)
-        await call.app({**call.scope, "headers": headers}, self._receive, self._send)
+        await call.app({**call.scope, "headers": headers}, self.receive, self.send)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Also where it never began, or was cancelled."""
@@ -75,7 +81,7 @@ class _Run:
 
     # -- the ASGI call that the application sees ---------------------------------------------------------------------
 
-    async def _receive(self) -> Message:
+    async def receive(self) -> Message:
         """The request; then, once it is so, that nobody listens any more."""
         call, flight = self._fill.call, self._flight
         if not self._received:
@@ -87,7 +93,7 @@ class _Run:
             await flight.changed()
         return {"type": "http.disconnect"}
 
-    async def _send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         fill, flight = self._fill, self._flight
         self._complete = self._complete or _is_last(message)
         if fill.muted or fill.again or (flight.phase is not Phase.ASKING and flight.unwanted):
