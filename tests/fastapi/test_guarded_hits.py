@@ -44,8 +44,10 @@ class Shop:
             finally:
                 self.log.append("closed")
 
+        fields: dict[str, Any] = {"ttl": 60, "tags": "rows", "per": per, **policy}
+
         @self.app.get("/", dependencies=[Depends(session)])
-        @self.cache.response(**{"ttl": 60, "tags": "rows", "per": per, **policy})
+        @self.cache.response(**fields)
         async def read(key: Key) -> dict[str, Any]:
             self.log.append("handler")
             row = self.rows
@@ -436,8 +438,8 @@ async def played(shop: Shop, steps: list[Any]) -> list[object]:
                 shop.rows += 1
                 await shop.cache.invalidate("rows")
                 seen.append(told(await running, None))
-            case ("leave", seconds):
-                await left_after(shop, seconds)
+            case _:
+                await left_after(shop, step[1])
         await asyncio.sleep(1.0)
         seen.append((shop.log.count("handler"), shop.log.count("closed")))
     return seen
