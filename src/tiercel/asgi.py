@@ -166,9 +166,12 @@ class Gate:
         """The answer to a fit GET or HEAD, counted, where there is one that nothing has to be waited for."""
         if target.rules.guarded or self._shadow:
             return None
-        if seen.plain and method == "GET" and (ready := plainly(self.engine, target)) is not None:
+        shelf = self.engine.tiers.shelf(target.primary)
+        if shelf is None:
+            return None
+        if seen.plain and method == "GET" and (ready := plainly(self.engine, target, shelf)) is not None:
             return ready
-        return decided(self.engine, target, request, self._front.rules, wishes=seen.wishes)
+        return decided(self.engine, target, shelf, request, self._front.rules, wishes=seen.wishes)
 
     def version(self) -> object:
         """Changes whenever the same request may be looked up elsewhere.

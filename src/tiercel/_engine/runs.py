@@ -35,9 +35,8 @@ class _Run:
 
     def start(self, plan: rfc9111.Fill, *, behind: bool) -> None:
         where = "refresh" if behind else "fill"
-        task = self._fill.call.engine.background.start(self._run(plan, behind=behind), where=where)
-        self._flight.task = task
-        task.add_done_callback(self._ended)
+        work = self._run(plan, behind=behind)
+        self._flight.task = self._fill.call.engine.background.start(work, where=where, ended=self._ended)
 
     async def _run(self, plan: rfc9111.Fill, *, behind: bool) -> None:
         fill, call = self._fill, self._fill.call
