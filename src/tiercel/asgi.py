@@ -175,9 +175,12 @@ class Gate:
     def _stored(
         self, seen: Glance, method: str, request: Callable[[], Request], began: float | None, target: Target
     ) -> Ready | None:
-        if seen.plain and method == "GET" and (ready := plainly(self.engine, target, began)) is not None:
+        shelf = self.engine.tiers.shelf(target.primary)
+        if shelf is None:
+            return None
+        if seen.plain and method == "GET" and (ready := plainly(self.engine, target, shelf, began)) is not None:
             return ready
-        return decided(self.engine, target, request, self._front.rules, began, wishes=seen.wishes)
+        return decided(self.engine, target, shelf, request, self._front.rules, wishes=seen.wishes, began=began)
 
     def version(self) -> object:
         """Changes whenever the same request may be looked up elsewhere.

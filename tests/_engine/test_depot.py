@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drive import FRESH, Origin, Say, Scope, Shop, turns
+from drive import FRESH, Origin, Say, Scope, Shop, Visit, turns
 
 from tiercel import Cache
 from tiercel._core import keys
@@ -699,6 +699,67 @@ async def test_of_two_who_want_the_lease_the_one_who_stays_gets_it() -> None:
         await asyncio.sleep(0.1)
         assert (await other.get("/")).said == "hit"
         assert shops.calls == calls + 1
+
+
+class Counting(SimulatedStore):
+    """Counts what it is asked for."""
+
+    fetches = 0
+
+    async def fetch(self, ask: Ask) -> Found:
+        self.fetches += 1
+        return await super().fetch(ask)
+
+
+async def test_of_all_who_wait_for_another_process_one_looks() -> None:
+    async with host(Say(wait=1), count=1) as shops:
+        store = Counting(shops.server)
+        shops.shops.append(Shop(shops.origin, store=store))
+        one, other = shops.shops
+        first = one.ask()
+        await asyncio.sleep(0.1)
+        visits: list[Visit] = []
+        for _ in range(20):
+            visits.append(other.ask())
+            await asyncio.sleep(0.02)
+        for visit in (first, *visits):
+            assert (await visit.done()).body == b"hello"
+        assert shops.calls == 1
+        assert store.fetches < 20 + 30, "each asks once when it comes; then one asks, every 50 ms, for all"
+
+
+async def test_when_nobody_waits_any_more_nobody_looks() -> None:
+    async with host(Say(wait=10), count=1) as shops:
+        store = Counting(shops.server)
+        shops.shops.append(Shop(shops.origin, store=store))
+        one, other = shops.shops
+        first = one.ask()
+        await asyncio.sleep(0.1)
+        visits = [other.ask() for _ in range(3)]
+        await asyncio.sleep(1)
+        for visit in visits:
+            assert visit.task is not None
+            visit.task.cancel()
+        await asyncio.sleep(0.1)
+        looks = store.fetches
+        await asyncio.sleep(5)
+        assert store.fetches == looks
+        await first.done()
+
+
+async def test_who_waits_for_another_process_when_the_store_freezes_asks_the_application() -> None:
+    async with host(Say(wait=1), count=2) as shops:
+        one, other = shops.shops
+        first = one.ask()
+        await asyncio.sleep(0.1)
+        visits = [other.ask() for _ in range(5)]
+        await asyncio.sleep(0.1)
+        shops.server.freeze()
+        for visit in visits:
+            assert (await visit.done()).body == b"hello"
+            assert 1.1 < visit.times[-1] < 1.5
+        assert shops.calls == 2
+        await first.done()
 
 
 async def test_what_asks_the_store_may_be_cancelled_before_it_begins() -> None:

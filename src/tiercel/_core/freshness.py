@@ -1,11 +1,10 @@
 """Freshness lifetime, age, and how long a stored response may be of use (RFC 9111 §4.2)."""
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from tiercel._core.dates import parse_date
 from tiercel._core.entry import Entry, Head, Headers
-from tiercel._core.headers import INFINITE, Directives, lines, members
+from tiercel._core.headers import INFINITE, Directives, has_any, lines, members
 
 HEURISTIC_FRACTION: Final = 0.1
 """How much of its time since modification a response is taken to be fresh for, RFC 9111 §4.2.2."""
@@ -24,8 +23,7 @@ _VALIDATORS = frozenset({b"etag", b"last-modified"})
 Source = Literal["targeted", "s-maxage", "max-age", "expires", "policy", "heuristic", "none"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """A freshness lifetime in seconds, and what it was taken from."""
 
     seconds: float
@@ -84,7 +82,7 @@ def retain_until(entry: Entry, *, max_stale: float = 0.0) -> float:
 
     `max_stale`: how stale a response requests may ask for.
     """
-    grace = VALIDATION_GRACE if any(name in _VALIDATORS for name, _ in entry.headers) else 0.0
+    grace = VALIDATION_GRACE if has_any(entry.headers, _VALIDATORS) else 0.0
     return entry.fresh_until + max(entry.stale_while_revalidate, entry.stale_if_error, max_stale, grace, 0.0)
 
 
@@ -112,8 +110,9 @@ def _until(expires: list[bytes], dated: float, now: float) -> float:
 
 def _dated(headers: Headers, answered_at: float) -> float:
     """Date, else when it was received (RFC 9110 §6.6.1); the latest of repeats shortens the lifetime most."""
-    moments = [parse_date(value, now=answered_at) for value in lines(headers, b"date")]
-    return max((moment for moment in moments if moment is not None), default=answered_at)
+    given = lines(headers, b"date")
+    moments = [parse_date(value, now=answered_at) for value in given] if given else ()
+    return max([moment for moment in moments if moment is not None], default=answered_at)
 
 
 def _age_value(headers: Headers) -> int:

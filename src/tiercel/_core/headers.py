@@ -41,6 +41,17 @@ def lines(headers: Headers, name: bytes) -> list[bytes]:
     return [value for field, value in headers if field == name]
 
 
+def gathered(headers: Headers) -> dict[bytes, list[bytes]]:
+    """The values of all field lines by name, for whoever asks for several names."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in found:
+            found[name].append(value)
+        else:
+            found[name] = [value]
+    return found
+
+
 def combined(headers: Headers, name: bytes) -> bytes | None:
     """The field value of RFC 9110 §5.3; None where the field is absent."""
     found = lines(headers, name)
@@ -56,7 +67,13 @@ def split(value: bytes) -> list[bytes]:
 
 def members(headers: Headers, name: bytes) -> list[bytes]:
     """The members of a list field, over all its lines."""
-    return [member for value in lines(headers, name) for member in split(value)]
+    found = lines(headers, name)
+    return [member for value in found for member in split(value)] if found else found
+
+
+def has_any(headers: Headers, names: frozenset[bytes]) -> bool:
+    """Whether there is a field line of any of these names."""
+    return not names.isdisjoint([name for name, _ in headers])
 
 
 def without(headers: Headers, names: Container[bytes]) -> list[Header]:
@@ -64,10 +81,16 @@ def without(headers: Headers, names: Container[bytes]) -> list[Header]:
     return [line for line in headers if line[0] not in names]
 
 
-def end_to_end(headers: Headers) -> list[Header]:
-    """The field lines that may be stored, RFC 9111 §3.1: none that is about this connection or a proxy."""
-    named = {member.lower() for member in members(headers, b"connection")}
-    return without(headers, _HOP_BY_HOP | named)
+@lru_cache(maxsize=256)
+def encoded(names: tuple[str, ...]) -> frozenset[bytes]:
+    """Names that the program has given, as they stand in field lines."""
+    return frozenset([name.encode() for name in names])
+
+
+def end_to_end(headers: Headers, others: frozenset[bytes] = frozenset()) -> list[Header]:
+    """The field lines that may be stored, RFC 9111 §3.1: none about this connection or a proxy, and no `others`."""
+    named = [member.lower() for member in members(headers, b"connection")]
+    return without(headers, _HOP_BY_HOP.union(others, named))
 
 
 _Arguments = Sequence[bytes | None]
@@ -98,12 +121,16 @@ class Directives:
     @classmethod
     def of(cls, headers: Headers, name: bytes = b"cache-control") -> "Directives":
         """Those of a field by RFC 9111 §5.2."""
-        values = tuple([value for field, value in headers if field == name])
+        return cls.of_lines(lines(headers, name))
+
+    @classmethod
+    def of_lines(cls, values: Sequence[bytes]) -> "Directives":
+        """The same, of the lines of the field."""
         if not values:
             return NO_DIRECTIVES
         if sum(map(len, values)) <= _REMEMBERED_BYTES:
-            return _remembered(values)
-        return _read(values)
+            return _remembered(tuple(values))
+        return _read(tuple(values))
 
     @classmethod
     def targeted(cls, headers: Headers, targets: Iterable[str]) -> "Directives | None":

@@ -83,6 +83,7 @@ _PREFERENCES = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"ac
 
 # Longer values are worked out each time, lest a hostile client fills memory with them.
 _REMEMBERED_BYTES = 512
+_HOST_BYTES = 255  # of a name, RFC 1035 §2.3.4
 
 _percent = re.compile(rb"%([0-9A-Fa-f]{2})")
 _weight = re.compile(rb"[01](?:\.[0-9]{0,3})?")
@@ -106,9 +107,16 @@ def of_request(request: Request) -> bytes:
 
 def origin(scheme: str, authority: bytes) -> bytes:
     """Scheme, host and port in one spelling: RFC 9110 §4.3.1, §4.2.3."""
+    return _remembered_origin(scheme, authority) if len(authority) <= _HOST_BYTES else _origin(scheme, authority)
+
+
+def _origin(scheme: str, authority: bytes) -> bytes:
     scheme = scheme.lower()
     host = authority.lower().removesuffix(_DEFAULT_PORTS.get(scheme, b"")).removesuffix(b":")
     return scheme.encode("utf-8", "replace") + b"://" + host
+
+
+_remembered_origin = lru_cache(maxsize=256)(_origin)
 
 
 def uri_tag(scheme: str, authority: bytes, target: bytes) -> str:
@@ -126,7 +134,8 @@ def group_tag(scheme: str, authority: bytes, group: str) -> str:
 
 def selecting(names: Iterable[bytes], headers: Headers) -> Selecting:
     """What of a request selects among stored responses. Digests: the values may be secrets, and long."""
-    return tuple([(name, _digest(name, headers)) for name in sorted(set(names) - NEVER_SELECTING)])
+    chosen = sorted(set(names) - NEVER_SELECTING)
+    return tuple([(name, _digest(name, headers)) for name in chosen]) if chosen else ()
 
 
 def offered(headers: Headers) -> dict[bytes, bytes]:
@@ -137,7 +146,8 @@ def offered(headers: Headers) -> dict[bytes, bytes]:
 
 def vary_names(headers: Headers) -> frozenset[bytes] | None:
     """The field names that Vary lists; None where `*` is among them."""
-    names = frozenset([name.lower() for name in members(headers, b"vary")])
+    found = members(headers, b"vary")
+    names = frozenset([name.lower() for name in found]) if found else frozenset[bytes]()
     return None if b"*" in names else names
 
 

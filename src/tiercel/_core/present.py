@@ -8,7 +8,7 @@ from tiercel._core import ranges, structured
 from tiercel._core.conditions import CONDITIONS, verdict
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
 from tiercel._core.freshness import current_age, seconds_until_stale
-from tiercel._core.headers import NO_DIRECTIVES, Directives, combined, lines, members, without
+from tiercel._core.headers import NO_DIRECTIVES, Directives, has_any, lines, members, without
 from tiercel._core.keys import EVERY
 from tiercel._core.policy import Policy
 from tiercel._core.status import CacheStatus, hit_status
@@ -50,10 +50,10 @@ class Reply(NamedTuple):
     body: bytes
 
 
-def reply(entry: Entry, request: Request, now: float, cache_status: CacheStatus) -> Reply:
-    """The answer to a request from a stored response, by RFC 9110 §13.2.2."""
-    headers = hit_headers(entry, now, cache_status)
-    if any(name in _ASKING for name, _ in request.headers):
+def reply(entry: Entry, request: Request, now: float, cache_status: CacheStatus, *, aged: bool = True) -> Reply:
+    """The answer to a request from a stored response, by RFC 9110 §13.2.2. `aged`: with its Age."""
+    headers = hit_headers(entry, now, cache_status, aged=aged)
+    if has_any(request.headers, _ASKING):
         decided = verdict(request, entry.status, entry.headers, entry.answered_at)
         if decided != _OK:
             return Reply(decided, _without_content(decided, headers), b"")
@@ -62,12 +62,13 @@ def reply(entry: Entry, request: Request, now: float, cache_status: CacheStatus)
     return Reply(entry.status, headers, b"" if request.method == "HEAD" else entry.body)
 
 
-def hit_headers(entry: Entry, now: float, cache_status: CacheStatus) -> list[Header]:
+def hit_headers(entry: Entry, now: float, cache_status: CacheStatus, *, aged: bool = True) -> list[Header]:
     """The stored fields, Age, and our Cache-Status after those of caches nearer to the origin (RFC 9211 §2).
 
     No Date is added: the server does that, and there must not be two.
     """
-    return [*entry.headers, (b"age", b"%d" % current_age(entry, now)), (b"cache-status", cache_status.render())]
+    age = [(b"age", b"%d" % current_age(entry, now))] if aged else []
+    return [*entry.headers, *age, (b"cache-status", cache_status.render())]
 
 
 def fresh_headers(entry: Entry, now: float) -> list[Header]:
@@ -112,9 +113,7 @@ def dress(  # noqa: PLR0913 - all that the outside is told of
     selecting_names: Iterable[bytes],
 ) -> Head:
     """The head with what clients and CDNs are told beyond what the endpoint says itself. Its own words stay."""
-    headers = list(head.headers)
-    if declared:
-        headers = _told(Head(status=head.status, headers=headers), policy, guarded=guarded)
+    headers = _told(head, policy, guarded=guarded) if declared else list(head.headers)
     groups = [tag for tag in tags if _is_group(tag)][:GROUPS_SENT]
     if groups:
         headers.append((b"cache-groups", b", ".join([structured.string(tag) for tag in groups])))
@@ -158,12 +157,13 @@ def _ranged(entry: Entry, request: Request, headers: list[Header]) -> Reply:
 def _told(head: Head, policy: Policy, *, guarded: bool) -> list[Header]:
     """RFC 9111 §5.2.2 for browsers, RFC 9213 for CDNs. A response with Set-Cookie is for one user on any route."""
     headers = list(head.headers)
-    guarded = guarded or combined(headers, b"set-cookie") is not None
+    names = {name for name, _ in headers}
+    guarded = guarded or b"set-cookie" in names
     said = Directives.of(headers)
-    if said is NO_DIRECTIVES and combined(headers, b"expires") is None:
+    if said is NO_DIRECTIVES and b"expires" not in names:
         if head.status < _ERRORS_FROM:
             own = own_lines(policy, guarded=guarded)
-            return [*headers, *((name, value) for name, value in own.items() if combined(headers, name) is None)]
+            return [*headers, *[line for line in own.items() if line[0] not in names]]
         return [*headers, (b"cache-control", b"private")] if guarded else headers
     if guarded and _OWN_WORD.isdisjoint(said.found):
         rest = [value for value in lines(headers, b"cache-control") if value]
@@ -177,8 +177,9 @@ def _is_group(tag: str) -> bool:
 
 
 def _varying(headers: list[Header], names: Iterable[bytes]) -> list[Header]:
-    known = [name.lower() for name in members(headers, b"vary")]
+    given = members(headers, b"vary")
+    known = [name.lower() for name in given]
     new = [name for name in dict.fromkeys(names) if name not in known and name != EVERY]
     if not new or b"*" in known:
         return headers
-    return [*without(headers, {b"vary"}), (b"vary", b", ".join([*members(headers, b"vary"), *new]))]
+    return [*without(headers, {b"vary"}), (b"vary", b", ".join([*given, *new]))]

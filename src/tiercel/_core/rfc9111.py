@@ -16,7 +16,18 @@ from tiercel._core.headers import NO_DIRECTIVES, Directives, lines, members, wit
 from tiercel._core.keys import select, selecting, uri_tag
 from tiercel._core.policy import Rules
 from tiercel._core.ranges import PARTIAL_CONTENT, combine, content_range, covers
-from tiercel._core.storing import Asked, DiscardReason, Terms, left_out, refusal, selecting_names, storable, terms
+from tiercel._core.storing import (
+    Asked,
+    DiscardReason,
+    Said,
+    Terms,
+    left_out,
+    read,
+    refusal,
+    selecting_names,
+    storable,
+    terms,
+)
 from tiercel._core.unsafe import group_tags, on_unsafe
 from tiercel._core.validation import conditions_for, confirms, renewed, same_representation
 
@@ -130,6 +141,10 @@ class Fill(NamedTuple):
     detail: str = ""
 
 
+NOTHING_STORED: Final = Fill("uri-miss", None)
+"""Of a request under whose key there is nothing."""
+
+
 class Store(NamedTuple):
     """To be stored once it is complete; the body is still to come."""
 
@@ -173,6 +188,8 @@ def on_request(  # noqa: PLR0913 - a pure decision takes all it depends on
     noted = [line for line in request.headers if line[0] in _NOTED]
     if not noted and not soft and len(stored) == 1 and method != "QUERY" and now < plain_until(stored[0]):
         return Serve(stored[0], refresh=False)
+    if not noted and not stored:
+        return NOTHING_STORED
     if method != "QUERY" and _has_content(noted):
         return Bypass("request-content")
     wishes = _wishes(noted) if rules.obey_requests else NO_DIRECTIVES
@@ -223,11 +240,12 @@ def on_head(asked: Asked, head: Head, now: float) -> Store | Freshen | UseStale 
         return stale
     if entry is not None and confirms(asked.request, head, entry):
         return Freshen(renewed(asked, entry, head, now))
-    reason = refusal(asked, head)
+    said = read(head, asked.rules)
+    reason = refusal(asked, said)
     if reason is not None:
         return Discard(reason)
-    found = terms(asked, head, now)
-    return Store(_stored(asked, head, found, now)) if isinstance(found, Terms) else Discard(found)
+    found = terms(asked, said, now)
+    return Store(_stored(asked, said, found, now)) if isinstance(found, Terms) else Discard(found)
 
 
 def on_body(entry: Entry, body: bytes) -> Entry | Discard:
@@ -238,11 +256,11 @@ def on_body(entry: Entry, body: bytes) -> Entry | Discard:
         return Discard("length")
     announced = lines(entry.headers, b"content-length")
     part = entry.partial
-    if any(_number(value) != len(body) for value in announced):
+    if announced and {_number(value) for value in announced} != {len(body)}:
         return Discard("length")
     if part is not None and part.last - part.first + 1 != len(body):
         return Discard("length")
-    return replace(entry, body=body)
+    return entry if entry.body is body else replace(entry, body=body)
 
 
 def on_failure(asked: Asked, now: float) -> UseStale | None:
@@ -299,7 +317,7 @@ def _stale(entry: Entry, now: float, wishes: Directives) -> ServeStale | Fill:
 
 def _missed(request: Request, stored: Sequence[Entry]) -> Fill:
     if not stored:
-        return Fill("uri-miss", None)
+        return NOTHING_STORED
     if request.method == "GET" and all(entry.method == "HEAD" for entry in stored):
         return Fill("miss", None, "head-only")
     return Fill("vary-miss", None)
@@ -332,28 +350,33 @@ def _on_not_modified(asked: Asked, head: Head, now: float) -> Freshen | Discard:
     return Freshen(renewed(asked, entry, head, now))
 
 
-def _stored(asked: Asked, head: Head, found: Terms, now: float) -> Entry:
-    request = asked.request
+def _stored(asked: Asked, said: Said, found: Terms, now: float) -> Entry:
+    request, head = asked.request, said.head
     return Entry(
         method=request.method,
         status=head.status,
-        headers=storable(asked, head),
+        headers=storable(asked, said),
         body=b"",
         selecting=selecting(selecting_names(asked, head.headers), request.headers),
-        tags=(*_places(asked), *group_tags(request, head.headers)),
+        tags=_places(asked) + (group_tags(request, head.headers) if b"cache-groups" in said.values else ()),
         born=asked.born,
         asked_at=asked.asked_at,
         answered_at=now,
+        initial_age=found.initial_age,
+        lifetime=found.lifetime,
+        stale_while_revalidate=found.stale_while_revalidate,
+        stale_if_error=found.stale_if_error,
+        must_revalidate=found.must_revalidate,
+        must_validate=found.must_validate,
         cost=max(0.0, now - asked.asked_at),
         partial=content_range(head.headers) if head.status == PARTIAL_CONTENT else None,
-        **found._asdict(),
     )
 
 
-def _places(asked: Asked) -> list[str]:
+def _places(asked: Asked) -> tuple[str, ...]:
     """The URI; in declared mode also without its query, of which the key may hold nothing: a write hits both."""
     request = asked.request
     targets = [request.target]
     if asked.declared and b"?" in request.target:
         targets.append(request.target.partition(b"?")[0])
-    return [uri_tag(request.scheme, request.authority, target) for target in targets]
+    return tuple([uri_tag(request.scheme, request.authority, target) for target in targets])

@@ -57,18 +57,27 @@ class CacheStatus:
             >>> CacheStatus(fwd="stale", ttl=-3, stored=True).render()
             b'tiercel; fwd=stale; ttl=-3; stored'
         """
-        said: list[tuple[bytes, bytes | None]] = [
-            (b"hit", b"" if self.hit else None),
-            (b"fwd", None if self.fwd is None else token_or_string(self.fwd)),
-            (b"fwd-status", None if self.fwd_status is None else _integer(self.fwd_status)),
-            (b"ttl", None if self.ttl is None else _integer(self.ttl)),
-            (b"stored", b"" if self.stored else None),
-            (b"collapsed", b"" if self.collapsed else None),
-            (b"key", None if self.key is None else string(self.key)),
-            (b"detail", None if self.detail is None else token_or_string(self.detail)),
-        ]
-        told = [name + b"=" + value if value else name for name, value in said if value is not None]
-        return b"; ".join([token_or_string(self.cache), *told])
+        told = [token_or_string(self.cache), *self._went_on()]
+        if self.ttl is not None:
+            told.append(b"ttl=" + _integer(self.ttl))
+        if self.stored:
+            told.append(b"stored")
+        if self.collapsed:
+            told.append(b"collapsed")
+        if self.key is not None:
+            told.append(b"key=" + string(self.key))
+        if self.detail is not None:
+            told.append(b"detail=" + token_or_string(self.detail))
+        return b"; ".join(told)
+
+    def _went_on(self) -> list[bytes]:
+        """Whether the request did, and why."""
+        told = [b"hit"] if self.hit else []
+        if self.fwd is not None:
+            told.append(b"fwd=" + token_or_string(self.fwd))
+        if self.fwd_status is not None:
+            told.append(b"fwd-status=" + _integer(self.fwd_status))
+        return told
 
     @classmethod
     def parse(cls, value: bytes | str) -> "tuple[CacheStatus, ...]":

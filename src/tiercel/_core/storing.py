@@ -1,13 +1,13 @@
 """Whether a response may be stored, and on what terms it may be used again: RFC 9111 §3, §4.2, §5.2.2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from tiercel._core import freshness, ranges
 from tiercel._core.conditions import SUCCESSFUL
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
-from tiercel._core.headers import Directives, combined, end_to_end, without
+from tiercel._core.headers import NO_DIRECTIVES, Directives, combined, encoded, end_to_end, gathered, has_any
 from tiercel._core.keys import vary_names
 from tiercel._core.policy import Policy, Rules
 
@@ -36,7 +36,8 @@ DiscardReason = Literal[
 ]
 """Why an answer was not stored: the `detail` of its Cache-Status."""
 
-_TELLING = frozenset({b"authorization", b"cookie"})
+_CREDENTIALS = frozenset({b"authorization"})
+_TELLING = _CREDENTIALS | {b"cookie"}
 _ERRORS_FROM = 400
 _FINAL_FROM = 200
 _VALIDATORS = frozenset({b"etag", b"last-modified"})
@@ -44,6 +45,10 @@ _HEURISTICALLY_CACHEABLE = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 40
 _ANSWERS_TO_ONE = frozenset({304, 412, 416})
 _EXPLICIT = frozenset({"targeted", "s-maxage", "max-age", "expires"})
 _NOT_KEPT = frozenset({b"age", b"cache-status"})
+# §3.5, of responses to Authorization.
+_PERMITTING = frozenset({"must-revalidate", "public", "s-maxage"})
+# §5.2.2.10: s-maxage implies what proxy-revalidate says.
+_REVALIDATING = frozenset({"must-revalidate", "proxy-revalidate", "s-maxage"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,65 +83,83 @@ class Terms(NamedTuple):
     must_validate: bool
 
 
-def spoken(asked: Asked, head: Head) -> Directives:
-    """The cache directives that mean us: RFC 9213 §2.2."""
-    targeted = Directives.targeted(head.headers, asked.rules.targets) if asked.rules.targets else None
-    return Directives.of(head.headers) if targeted is None else targeted
+class Said(NamedTuple):
+    """The head of an answer, read once for all who decide by it."""
+
+    head: Head
+    values: Mapping[bytes, Sequence[bytes]]
+    """Of each field that is there, all lines."""
+    own: Directives
+    """Those of Cache-Control."""
+    targeted: Directives | None
+    """Those of a field that is for caches like us."""
+    directives: Directives
+    """Those that mean us: RFC 9213 §2.2."""
 
 
-def refusal(asked: Asked, head: Head) -> DiscardReason | None:
+def read(head: Head, rules: Rules) -> Said:
+    """Read a head."""
+    values = gathered(head.headers)
+    given = values.get(b"cache-control")
+    own = NO_DIRECTIVES if given is None else Directives.of_lines(given)
+    targeted = Directives.targeted(head.headers, rules.targets) if rules.targets else None
+    return Said(head, values, own, targeted, own if targeted is None else targeted)
+
+
+def refusal(asked: Asked, said: Said) -> DiscardReason | None:
     """Why the response may not be stored; None where it may."""
-    said = spoken(asked, head)
-    for reason, refuses in _REFUSALS:
-        if refuses(asked, head, said):
+    for refused in _REFUSALS:
+        if (reason := refused(asked, said)) is not None:
             return reason
     return None
 
 
-def terms(asked: Asked, head: Head, now: float) -> Terms | DiscardReason:
+def terms(asked: Asked, said: Said, now: float) -> Terms | DiscardReason:
     """The terms of a response that may be stored; why it is of no use to store it."""
-    said, policy = spoken(asked, head), asked.policy
+    head, directives, policy = said.head, said.directives, asked.policy
     found = freshness.lifetime(
         head,
-        Directives.of(head.headers),
+        said.own,
         answered_at=now,
         policy_ttl=_policy_ttl(asked, head),
         heuristic=asked.rules.heuristic,
-        targeted=Directives.targeted(head.headers, asked.rules.targets),
+        targeted=said.targeted,
     )
-    must_validate = "no-cache" in said and said.fields("no-cache") is None
-    # RFC 9111 §4.2.3 counts the wait for an answer as age, for a cache cannot know when in it the answer was made.
-    # A declared endpoint is our own: its answer is made when it is given, however long that took.
-    asked_at = now if asked.declared else asked.asked_at
+    must_validate = "no-cache" in directives and directives.fields("no-cache") is None
     if head.status >= _ERRORS_FROM and found.source not in _EXPLICIT:
         return "error-without-freshness"
     if found.source == "none" and not must_validate:
         return "no-freshness"
+    # RFC 9111 §4.2.3 counts the wait for an answer as age, for a cache cannot know when in it the answer was made.
+    # A declared endpoint is our own: its answer is made when it is given, however long that took.
+    asked_at = now if asked.declared else asked.asked_at
     offered = Terms(
         lifetime=found.seconds,
         initial_age=freshness.initial_age(head.headers, asked_at=asked_at, answered_at=now),
-        stale_while_revalidate=_window(said, "stale-while-revalidate", policy.stale_while_revalidate),
-        stale_if_error=_window(said, "stale-if-error", policy.stale_if_error),
-        # §5.2.2.10: s-maxage implies what proxy-revalidate says.
-        must_revalidate=must_validate or not {"must-revalidate", "proxy-revalidate", "s-maxage"}.isdisjoint(said.found),
+        stale_while_revalidate=_window(directives, "stale-while-revalidate", policy.stale_while_revalidate),
+        stale_if_error=_window(directives, "stale-if-error", policy.stale_if_error),
+        must_revalidate=must_validate or not _REVALIDATING.isdisjoint(directives.found),
         must_validate=must_validate,
     )
-    return offered if _reusable(offered, head) else "not-reusable"
+    return offered if _reusable(offered, said) else "not-reusable"
 
 
-def storable(asked: Asked, head: Head) -> list[Header]:
+def storable(asked: Asked, said: Said) -> list[Header]:
     """The fields that are stored: end to end (§3.1), but those that private or no-cache name (§5.2.2.4, §5.2.2.7).
 
     Age is counted anew for every use; a Cache-Status tells of one use only.
     """
-    said = spoken(asked, head)
-    named = (said.fields("private") or frozenset()) | (said.fields("no-cache") or frozenset())
-    return without(end_to_end(head.headers), named | _NOT_KEPT | left_out(asked.rules))
+    directives = said.directives
+    others = _NOT_KEPT | left_out(asked.rules)
+    for name in ("private", "no-cache"):
+        if name in directives:
+            others |= directives.fields(name) or frozenset()
+    return end_to_end(said.head.headers, others)
 
 
 def left_out(rules: Rules) -> frozenset[bytes]:
     """The fields that are not stored because they tell of one response only."""
-    return frozenset([name.encode() for name in rules.left_out])
+    return encoded(rules.left_out)
 
 
 def own_lines(policy: Policy, *, guarded: bool) -> dict[bytes, bytes]:
@@ -167,8 +190,9 @@ def undressed(asked: Asked, entry: Entry) -> list[Header]:
 
 def selecting_names(asked: Asked, headers: Headers) -> frozenset[bytes]:
     """What selects the response: Vary, what is declared to, and what was seen to be read; not what is in the key."""
-    declared = frozenset([name.encode() for name in asked.policy.vary])
-    return (declared | asked.observed | (vary_names(headers) or frozenset())) - asked.keyed
+    declared = encoded(asked.policy.vary)
+    varying = vary_names(headers) or frozenset[bytes]()
+    return (declared | asked.observed | varying) - asked.keyed
 
 
 def _said_windows(policy: Policy) -> bytes:
@@ -184,46 +208,56 @@ def _not_private(value: bytes) -> bytes:
     return b"" if value == b"private" else value.removeprefix(b"private, ")
 
 
-def _no_store(_: Asked, head: Head, said: Directives) -> bool:
-    """§5.2.2.3: who meets must-understand ignores the no-store beside it."""
-    return "no-store" in said and not ("must-understand" in said and head.status in UNDERSTOOD)
+def _by_request(asked: Asked, _: Said) -> DiscardReason | None:
+    forbids = asked.rules.obey_requests and "no-store" in Directives.of(asked.request.headers)
+    return "request-no-store" if forbids else None
 
 
-def _unauthorized(asked: Asked, _: Head, said: Directives) -> bool:
-    if asked.guarded or b"authorization" in asked.keyed:
-        return False
-    permitted = not {"must-revalidate", "public", "s-maxage"}.isdisjoint(said.found)
-    return not permitted and combined(asked.request.headers, b"authorization") is not None
+def _by_status(_: Asked, said: Said) -> DiscardReason | None:
+    status = said.head.status
+    return "status" if status < _FINAL_FROM or status in _ANSWERS_TO_ONE else None
 
 
-def _useless_part(asked: Asked, head: Head, _: Directives) -> bool:
-    if head.status != ranges.PARTIAL_CONTENT:
-        return False
-    wanted = asked.request.method == "GET" and combined(asked.request.headers, b"range") is not None
-    return asked.declared or not wanted or ranges.content_range(head.headers) is None
+def _by_directives(_: Asked, said: Said) -> DiscardReason | None:
+    directives = said.directives
+    must_understand = "must-understand" in directives
+    if must_understand and said.head.status not in UNDERSTOOD:
+        return "must-understand"
+    if "no-store" in directives and not must_understand:  # §5.2.2.3: who meets the one ignores the other
+        return "no-store"
+    # Said by the endpoint, private keeps a response even out of an entry that is keyed by identity.
+    return "private" if "private" in directives and directives.fields("private") is None else None
 
 
-def _endless(_asked: Asked, head: Head, _said: Directives) -> bool:
-    kind = combined(head.headers, b"content-type") or b""
-    return kind.lower().startswith(b"text/event-stream")
+def _by_credentials(asked: Asked, said: Said) -> DiscardReason | None:
+    if asked.guarded or b"authorization" in asked.keyed or not has_any(asked.request.headers, _CREDENTIALS):
+        return None
+    return "authorization" if _PERMITTING.isdisjoint(said.directives.found) else None
 
 
-def _request_no_store(asked: Asked, _head: Head, _said: Directives) -> bool:
-    return asked.rules.obey_requests and "no-store" in Directives.of(asked.request.headers)
+def _by_fields(_: Asked, said: Said) -> DiscardReason | None:
+    if b"set-cookie" in said.values:
+        return "set-cookie"
+    return "vary-any" if b"vary" in said.values and vary_names(said.head.headers) is None else None
 
 
-_REFUSALS: tuple[tuple[DiscardReason, Callable[[Asked, Head, Directives], bool]], ...] = (
-    ("request-no-store", _request_no_store),
-    ("status", lambda _, head, __: head.status < _FINAL_FROM or head.status in _ANSWERS_TO_ONE),
-    ("must-understand", lambda _, head, said: "must-understand" in said and head.status not in UNDERSTOOD),
-    ("no-store", _no_store),
-    # Said by the endpoint, it keeps a response even out of an entry that is keyed by identity.
-    ("private", lambda _, __, said: "private" in said and said.fields("private") is None),
-    ("authorization", _unauthorized),
-    ("set-cookie", lambda _, head, __: combined(head.headers, b"set-cookie") is not None),
-    ("vary-any", lambda _, head, __: vary_names(head.headers) is None),
-    ("partial-content", _useless_part),
-    ("event-stream", _endless),
+def _by_kind(asked: Asked, said: Said) -> DiscardReason | None:
+    """A part of little use, or what has no end."""
+    if said.head.status == ranges.PARTIAL_CONTENT:
+        wanted = asked.request.method == "GET" and combined(asked.request.headers, b"range") is not None
+        if asked.declared or not wanted or ranges.content_range(said.head.headers) is None:
+            return "partial-content"
+    kind = said.values.get(b"content-type")
+    return "event-stream" if kind is not None and kind[0].lower().startswith(b"text/event-stream") else None
+
+
+_REFUSALS: tuple[Callable[[Asked, Said], DiscardReason | None], ...] = (
+    _by_request,
+    _by_status,
+    _by_directives,
+    _by_credentials,
+    _by_fields,
+    _by_kind,
 )
 
 
@@ -234,18 +268,18 @@ def _policy_ttl(asked: Asked, head: Head) -> float | None:
     """
     if asked.declared:
         return asked.policy.ttl
-    if head.status not in _HEURISTICALLY_CACHEABLE or any(name in _TELLING for name, _ in asked.request.headers):
+    if asked.policy.ttl is None or head.status not in _HEURISTICALLY_CACHEABLE:
         return None
-    return asked.policy.ttl
+    return None if has_any(asked.request.headers, _TELLING) else asked.policy.ttl
 
 
-def _window(said: Directives, name: str, policy: float) -> float:
-    seconds = said.seconds(name)
+def _window(directives: Directives, name: str, policy: float) -> float:
+    seconds = directives.seconds(name)
     return policy if seconds is None else float(seconds)
 
 
-def _reusable(offered: Terms, head: Head) -> bool:
-    if head.status in SUCCESSFUL and any(name in _VALIDATORS for name, _ in head.headers):
+def _reusable(offered: Terms, said: Said) -> bool:
+    if said.head.status in SUCCESSFUL and not _VALIDATORS.isdisjoint(said.values):
         return True
     if offered.must_validate:
         return False

@@ -6,7 +6,7 @@ from tiercel._core.conditions import SUCCESSFUL, same_weak
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
 from tiercel._core.headers import combined, end_to_end, lines, without
 from tiercel._core.keys import selecting
-from tiercel._core.storing import Asked, Terms, refusal, selecting_names, storable, terms, undressed
+from tiercel._core.storing import Asked, Terms, read, refusal, selecting_names, storable, terms, undressed
 from tiercel._core.unsafe import group_tags
 
 _OK = 200
@@ -50,15 +50,16 @@ def confirms(request: Request, head: Head, entry: Entry) -> bool:
 def renewed(asked: Asked, entry: Entry, head: Head, now: float) -> Entry:
     """The stored response under the fields of the new answer."""
     age = [line for line in head.headers if line[0] == b"age"]
-    said = Head(status=entry.status, headers=_updated(undressed(asked, entry), head.headers) + age)
+    together = Head(status=entry.status, headers=_updated(undressed(asked, entry), head.headers) + age)
+    said = read(together, asked.rules)
     found = terms(asked, said, now) if refusal(asked, said) is None else None
     if not isinstance(found, Terms):
         # It answers this request, for the application has just confirmed it; but no other one unasked.
         found = Terms(0.0, 0.0, 0.0, 0.0, must_revalidate=True, must_validate=True)
     # What a 200 with these fields would not be allowed to leave in store, a 304 is not either.
-    refused = refusal(asked, Head(status=entry.status, headers=head.headers)) is not None
-    kept = [] if refused else storable(asked, head)
-    names = selecting_names(asked, said.headers) | {name for name, _ in entry.selecting}
+    new = read(Head(status=entry.status, headers=head.headers), asked.rules)
+    kept = storable(asked, new) if refusal(asked, new) is None else []
+    names = selecting_names(asked, together.headers) | {name for name, _ in entry.selecting}
     return replace(
         entry,
         headers=_updated(entry.headers, kept),

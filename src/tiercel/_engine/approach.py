@@ -87,7 +87,7 @@ class Approach:
     async def answer(self, guard: Guard) -> None:
         """Go there, and answer the request."""
         self._guard = self._visit.guard = guard
-        self._task = self._visit.engine.background.start(self._go(), where="fill", then=self._ended)
+        self._task = self._visit.engine.background.start(self._go(), where="fill", ended=self._ended)
         try:
             await self._turned
         except asyncio.CancelledError:
@@ -190,7 +190,7 @@ class Approach:
 
     # -- who waits for it --------------------------------------------------------------------------------------------
 
-    def _ended(self) -> None:
+    def _ended(self, _: object) -> None:
         """Also where it never began, or was cancelled; of a fill its run tells."""
         if self._fill is None:
             if not self._delivered:

@@ -9,6 +9,7 @@ GRACE = 5.0
 """Seconds that an application gets at shutdown for what it still does after a response."""
 
 Work = Coroutine[object, object, None]
+Ended = Callable[[asyncio.Task[None]], None]
 
 
 class Background:
@@ -16,13 +17,13 @@ class Background:
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
-        self._tasks: dict[asyncio.Task[None], Callable[[], None] | None] = {}
+        self._tasks: dict[asyncio.Task[None], Ended | None] = {}
         self._owed: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Work, *, where: str, then: Callable[[], None] | None = None) -> asyncio.Task[None]:
-        """Begin it; `then` is called once it has ended, and what it raised has been told."""
+    def start(self, work: Work, *, where: str, ended: Ended | None = None) -> asyncio.Task[None]:
+        """Begin it. `ended` is told when it is over, also where it was cancelled before it began."""
         task = asyncio.get_running_loop().create_task(work, name=f"tiercel {where}")
-        self._tasks[task] = then
+        self._tasks[task] = ended
         task.add_done_callback(self._ended)
         return task
 
@@ -52,7 +53,7 @@ class Background:
             self._tell(Failed(where=task.get_name(), error=error))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        then = self._tasks.pop(task)
+        ended = self._tasks.pop(task)
         self._owed.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -60,5 +61,5 @@ class Background:
             # No caller is left to hear of it: the loop's handler logs it, as it does for any lost exception.
             context = {"message": f"{task.get_name()}: {error!r}", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
-        if then is not None:
-            then()
+        if ended is not None:
+            ended(task)

@@ -1,12 +1,12 @@
 """One request on its way through the cache, and the application that can answer it."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
+from tiercel._core.headers import encoded
 from tiercel._core.plan import RouteRules
 from tiercel._core.policy import Rules
 from tiercel._core.status import CacheStatus
@@ -43,9 +43,8 @@ class Visitor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What is known of it."""
+class Call(NamedTuple):
+    """What is known of it. A tuple, because one is made for every request that is not answered at once."""
 
     engine: Engine
     app: Application
@@ -72,10 +71,26 @@ class Call:
         sent = rfc9111.forwarded(self.request, fill, keep_range=self.keeps_range)
         return sent if self.watch is None else self.watch.headers(sent)
 
+    def asked(self, fill: rfc9111.Fill, *, born: int, at: float) -> rfc9111.Asked:
+        """What the application is asked, as its answer is judged by it."""
+        route = self.route
+        return rfc9111.Asked(
+            request=self.request,
+            entry=fill.entry,
+            born=born,
+            asked_at=at,
+            policy=route.policy,
+            rules=self.rules,
+            declared=route.declared,
+            guarded=route.private,
+            keyed=route.keyed | route.credentials,  # of these the key holds every line: `Guard`
+            observed=route.selecting,
+        )
+
     @property
     def selecting(self) -> frozenset[bytes]:
         """The request fields that are declared to select."""
-        return self.route.selecting.union([name.encode() for name in self.route.policy.vary]) - self.route.keyed
+        return (self.route.selecting | encoded(self.route.policy.vary)) - self.route.keyed
 
     def names(self, stored: Sequence[Entry]) -> frozenset[bytes]:
         """The request fields that select, as far as is known."""
@@ -111,15 +126,10 @@ def request_of(scope: Scope, headers: Headers, content: bytes) -> Request:
     """What decisions may know of a request."""
     path = scope.get("raw_path") or quote(scope["path"], errors="surrogatepass").encode()
     query = scope.get("query_string", b"")
-    host = next((value for name, value in headers if name == b"host"), None)
-    return Request(
-        method=scope["method"],
-        scheme=scope.get("scheme", "http"),
-        authority=server_of(scope) if host is None else host,
-        target=path + b"?" + query if query else path,
-        headers=headers,
-        content=content,
-    )
+    hosts = [value for name, value in headers if name == b"host"]
+    authority = hosts[0] if hosts else server_of(scope)
+    target = path + b"?" + query if query else path
+    return Request(scope["method"], scope.get("scheme", "http"), authority, target, headers, content)
 
 
 def server_of(scope: Scope) -> bytes:

@@ -56,7 +56,8 @@ class Chunks:
 
     def clear(self) -> None:
         """Forget all."""
-        self.drop(len(self))
+        if self._kept:
+            self.drop(len(self))
 
     def _weigh(self, bytes_: int) -> None:
         self.weight += bytes_

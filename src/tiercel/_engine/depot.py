@@ -30,6 +30,8 @@ from tiercel.spi import Ask, Clock, Found, Kept, Parcel, Store
 
 LEASE: Final = 60.0
 """Seconds that a lease lasts where a fill has no time limit."""
+EARLY: Final = 1e9
+"""Of a refresh that has been drawn already."""
 FIRST_LOOK: Final = 0.002
 LAST_LOOK: Final = 0.05
 """Seconds between two looks for what another process produces: at first, and at the most."""
@@ -73,6 +75,10 @@ class Sought:
     lease: Lease | None = None
 
 
+_Place = tuple[bytes, bytes, bool]
+"""What is asked for: key and lane; and whether for what is to come."""
+
+
 class Depot:
     """A shared store."""
 
@@ -99,7 +105,7 @@ class Depot:
         self._tell = tell
         self._lease = lease or LEASE
         self._blobs = blobs
-        self._claims: dict[tuple[bytes, bytes], _Asked] = {}
+        self._claims: dict[_Place, _Asked] = {}
         tiers.fence = Fence(store, clock.monotonic)
 
     async def open(self) -> None:
@@ -120,12 +126,33 @@ class Depot:
     async def claim(self, key: bytes, request: Request, names: frozenset[bytes], *, early: float = 0.0) -> Claim:
         """Bring what is stored into memory, or ask for leave to produce it: once for all who want the same."""
         lane = _lane(names, request)
-        asked = self._claims.get((key, lane))
-        if asked is None or asked.answer.get_loop() is not asyncio.get_running_loop():
-            asked = self._claims[key, lane] = _Asked(asyncio.get_running_loop().create_future())
-            claim = self._claim(key, lane, request, names, early)
-            asking = self._background.start(self._answer(asked, claim), where="store")
-            asking.add_done_callback(partial(self._settle, asked, (key, lane)))
+        return await self._together((key, lane, False), lambda _: self._claim(key, lane, request, names, early))
+
+    async def news(self, key: bytes, request: Request, names: frozenset[bytes], wait: float) -> Claim:
+        """The same, once another process has produced it or does so no more: one looks for all who wait."""
+        lane = _lane(names, request)
+        return await self._together((key, lane, True), lambda asked: self._news(asked, key, lane, request, names, wait))
+
+    async def renewal(
+        self, key: bytes, request: Request, entry: Entry, selecting: frozenset[bytes]
+    ) -> tuple[bool, Lease | None]:
+        """Whether it is for this process to renew a response, and by which leave: of all processes one does it."""
+        names = selecting.union([name for name, _ in entry.selecting])
+        claim = await self.claim(key, request, names)
+        newer = any(found.answered_at > entry.answered_at for found in claim.entries)
+        if claim.lease is None and claim.wait <= 0.0 and claim.entries and not newer:  # fresh, and drawn to be early
+            claim = await self.claim(key, request, names, early=EARLY)
+        lease = claim.take()
+        return lease is not None or not (newer or claim.wait > 0.0), lease
+
+    async def _together(self, place: _Place, asking: "Callable[[_Asked], Coroutine[object, object, Claim]]") -> Claim:
+        """What is asked once, by the first."""
+        key, loop = place[0], asyncio.get_running_loop()
+        asked = self._claims.get(place)
+        if asked is None or asked.answer.get_loop() is not loop:
+            asked = self._claims[place] = _Asked(loop.create_future())
+            answer, settle = self._answer(asked, asking(asked)), partial(self._settle, asked, place)
+            self._background.start(answer, where="store", ended=settle)
         asked.waiting += 1
         try:
             return await asyncio.shield(asked.answer)
@@ -136,7 +163,7 @@ class Depot:
         finally:
             asked.waiting -= 1
 
-    def _settle(self, asked: "_Asked", place: tuple[bytes, bytes], _: object) -> None:
+    def _settle(self, asked: "_Asked", place: _Place, _: object) -> None:
         """However the asking ended, also if it was cancelled before its first step: nobody waits for it any more."""
         if self._claims.get(place) is asked:
             del self._claims[place]
@@ -196,6 +223,17 @@ class Depot:
     async def _answer(self, asked: "_Asked", claim: Coroutine[object, object, Claim]) -> None:
         with contextlib.suppress(StoreError):  # which is told already: the application is asked
             asked.answer.set_result(await claim)
+
+    async def _news(  # noqa: PLR0913, PLR0917 - as `_claim`
+        self, asked: "_Asked", key: bytes, lane: bytes, request: Request, names: frozenset[bytes], wait: float
+    ) -> Claim:
+        looks = 0
+        while True:
+            await self.pause(wait, looks)
+            claim = await self._claim(key, lane, request, names, 0.0)
+            if claim.wait <= 0.0 or claim.entries or claim.names or not asked.waiting:
+                return claim
+            wait, looks = claim.wait, looks + 1
 
     async def _claim(self, key: bytes, lane: bytes, request: Request, names: frozenset[bytes], early: float) -> Claim:
         ask = Ask(key=key, fields=keys.offered(request.headers), lane=lane, lease=self._lease, early=early)

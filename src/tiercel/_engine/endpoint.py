@@ -92,8 +92,12 @@ class Visit:
         server, or a test's event loop, down relies on that.
         """
         fill = self.fill
-        if fill is not None and fill.flight.task is not None and (fill.muted or fill.flight.over):
-            await asyncio.wait([fill.flight.task])  # where it is done already, for what is called when it is: `ended`
+        if fill is None or fill.flight.task is None or not (fill.muted or fill.flight.over):
+            return
+        if fill.flight.task.done():
+            await asyncio.sleep(0)  # for what is called when it is done, which is due in this turn of the loop
+        else:
+            await asyncio.wait([fill.flight.task])
 
     async def _cut(self) -> None:
         """The answer goes out in any case: what it tells of is done. That it was not acknowledged is an event."""

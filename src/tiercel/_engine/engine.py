@@ -252,6 +252,6 @@ def _known(stored: tuple[Entry, ...], flights: list[Flight]) -> list[Entry]:
 
 def _may_answer(flight: Flight, request: Request) -> bool:
     """A GET answers a HEAD, not the other way round; one that is not for everyone answers nobody else."""
-    if flight.phase not in {Phase.ASKING, Phase.GROWING}:
+    if flight.phase is not Phase.ASKING and flight.phase is not Phase.GROWING:
         return False
     return flight.request.method == request.method or (flight.request.method == "GET" and request.method == "HEAD")

@@ -7,7 +7,7 @@ Between two awaits only pure functions decide; what is shared (`Engine`) is cons
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from tiercel._core import keys, rfc9111
@@ -20,6 +20,7 @@ from tiercel._engine.fills import Fill, TimeLimitError
 from tiercel._engine.flights import CACHE_STATUS, Flight, Message, Phase, Reader
 from tiercel._engine.replies import send_growing, send_refusal, send_stored
 from tiercel._engine.runs import run
+from tiercel._engine.tiers import Shelf
 
 SLOW = "soft-time-limit"
 
@@ -106,7 +107,9 @@ class _Search:
     """How far the search for one request's answer has come."""
 
     take_off: TakeOff
-    tried: list[Flight] = field(default_factory=list[Flight])
+    shelf: Shelf | None = None
+    """What memory had at the last look."""
+    tried: tuple[Flight, ...] = ()
     claim: Claim | None = None
     """What the shared store has said."""
     looks: int = 0
@@ -115,8 +118,8 @@ class _Search:
 async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
     """One look; None where what was waited for turned out not to be for this request, and it takes another."""
     engine = call.engine
-    shelf = engine.tiers.shelf(key)
-    stored = shelf.entries if shelf else _found(call, key, search.claim)
+    search.shelf = engine.tiers.shelf(key)
+    stored = search.shelf.entries if search.shelf else _found(call, key, search.claim)
     decision = rfc9111.on_request(call.request, stored, engine.clock.time(), call.rules, draw=engine.draw())
     match decision:
         case rfc9111.Serve(entry=entry, refresh=refresh):
@@ -138,18 +141,20 @@ async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
 
 def _found(call: Call, key: bytes, claim: Claim | None) -> tuple[Entry, ...]:
     """What the shared store had, where memory may not be used; but for what has been cut meanwhile."""
-    entries = claim.entries if claim else ()
-    return tuple([entry for entry in entries if call.engine.tiers.usable(key, entry)])
+    if claim is None:
+        return ()
+    return tuple([entry for entry in claim.entries if call.engine.tiers.usable(key, entry)])
 
 
-async def _fill(call: Call, key: bytes, search: _Search, fill: rfc9111.Fill, stored: Sequence[Entry]) -> Answer | None:
+async def _fill(
+    call: Call, key: bytes, search: _Search, fill: rfc9111.Fill, stored: tuple[Entry, ...]
+) -> Answer | None:
     """Ride with whoever asks for it already, in this process or another; else ask."""
-    engine, tried = call.engine, search.tried
-    # What could not be stored a moment ago is not waited for again: those who waited would queue.
-    alone = _alone(call, key, fill) or any(flight.entry is None for flight in tried)
-    flight = None if alone else engine.board(call.lane(key), call.request, tuple(stored), call.selecting)
-    if flight is not None and flight not in tried:
-        tried.append(flight)
+    engine, lane = call.engine, call.lane(key)
+    alone = _alone(call, fill, search.shelf if lane is key else engine.tiers.shelf(lane), search.tried)
+    flight = None if alone else engine.board(lane, call.request, stored, call.selecting)
+    if flight is not None and flight not in search.tried:
+        search.tried = (*search.tried, flight)
         return await _join(call, fill, flight)
     if engine.depot is not None and not alone and await _ask_others(call, key, search, engine.depot, stored):
         return _too_slow(call, key, fill) if search.looks else None
@@ -167,8 +172,11 @@ async def _ask_others(call: Call, key: bytes, search: _Search, depot: Depot, sto
     elif claim is not None:
         if claim.wait <= 0.0:
             return False
-        await depot.pause(claim.wait, search.looks)
         search.looks += 1
+        if not stored:  # nothing can stand in, however long it takes
+            search.claim = await depot.news(key, call.request, names, claim.wait)
+            return True
+        await depot.pause(claim.wait, search.looks - 1)
     search.claim = await depot.claim(key, call.request, names)
     return True
 
@@ -195,12 +203,14 @@ def _renew(call: Call, key: bytes, take_off: TakeOff, entry: Entry) -> None:
         take_off(rfc9111.Fill(fwd="stale", entry=entry), behind=True)
 
 
-def _alone(call: Call, key: bytes, fill: rfc9111.Fill) -> bool:
+def _alone(call: Call, fill: rfc9111.Fill, shelf: Shelf | None, tried: Sequence[Flight]) -> bool:
     """Whether another's fill is of no use: it asks for a part, wants a new answer, or none could be kept lately."""
     if call.keeps_range or fill.fwd == "request" or fill.detail.startswith("request-"):
         return True
-    shelf = call.engine.tiers.shelf(call.lane(key))
-    return shelf is not None and call.engine.clock.time() < shelf.pass_until
+    if shelf is not None and call.engine.clock.time() < shelf.pass_until:
+        return True
+    # What could not be stored a moment ago is not waited for again: those who waited would queue.
+    return bool(tried) and any(flight.entry is None for flight in tried)
 
 
 async def _join(call: Call, fill: rfc9111.Fill, flight: Flight) -> Answer | None:
@@ -321,49 +331,55 @@ async def _serve(call: Call, hit: Hit) -> None:
 
 async def _ride(call: Call, ride: Ride) -> None:
     """Send the answer of a fill as it comes."""
-    flight, plan, collapsed = ride.flight, ride.fill, ride.collapsed
-    status = CacheStatus(fwd=plan.fwd, collapsed=collapsed, detail=plan.detail or None)
-    if (stale := await _waited(call, flight, plan)) is not None:
+    flight, result = ride.flight, "collapsed" if ride.collapsed else "miss"
+    if (stale := await _waited(call, flight, ride.fill)) is not None:
         ride.reader.leave()  # before a byte goes out: what the application says from now on is not for this client
-        await _serve(call, Hit(entry=stale, stale=True, status=replace(status, detail=SLOW)))
+        await _serve(call, Hit(entry=stale, stale=True, status=_told(ride, detail=SLOW)))
         return
     match flight.phase:
         case Phase.LANDED if flight.entry is not None:
-            await _send_landed(call, flight, flight.entry, status)
+            await _send_landed(call, ride, flight.entry)
         case Phase.GROWING | Phase.ENDED if flight.entry is not None:
-            stored, detail = not (collapsed or flight.reason), flight.reason or status.detail
-            _count(call, "collapsed" if collapsed else "miss", detail or "")
-            told = replace(status, stored=stored, detail=detail)
-            await send_growing(call, ride.reader, flight.entry, told, passed_on=_passed_on(flight, told))
+            told = _told(ride, stored=not flight.reason)
+            _count(call, result, told.detail or "")
+            await send_growing(call, ride.reader, flight.entry, told, passed_on=_passed_on(ride))
         case Phase.FAILED if isinstance(flight.error, TimeLimitError):
             _count(call, "refused", "time-limit")
-            await send_refusal(call, replace(status, detail="time-limit"))
+            await send_refusal(call, _told(ride, detail="time-limit"))
         case Phase.FAILED:
-            _count(call, "collapsed" if collapsed else "miss", "failed")
+            _count(call, result, "failed")
             flight.check()
         case _:
             await relayed(call, flight, "miss")
 
 
-async def _send_landed(call: Call, flight: Flight, entry: Entry, status: CacheStatus) -> None:
+async def _send_landed(call: Call, ride: Ride, entry: Entry) -> None:
+    flight = ride.flight
     forwarded = None if flight.status == entry.status else flight.status
     if flight.fallback:
-        status = replace(status, fwd_status=forwarded, detail="stale-if-error")
+        status = _told(ride, forwarded=forwarded, detail="stale-if-error")
         await _serve(call, Hit(entry=entry, stale=True, status=status))
         return
-    _count(call, "collapsed" if status.collapsed else "miss", flight.reason or status.detail or "")
-    status = replace(
-        status,
+    told = _told(ride, forwarded=forwarded, stored=flight.stored)
+    _count(call, "collapsed" if ride.collapsed else "miss", told.detail or "")
+    await send_stored(call, entry, told, passed_on=_passed_on(ride), first=True)
+
+
+def _told(ride: Ride, *, forwarded: int | None = None, stored: bool = False, detail: str = "") -> CacheStatus:
+    """What the client is told of it. Who has joined another's request did not have anything stored."""
+    return CacheStatus(
+        fwd=ride.fill.fwd,
         fwd_status=forwarded,
-        stored=flight.stored and not status.collapsed,
-        detail=flight.reason or status.detail,
+        stored=stored and not ride.collapsed,
+        collapsed=ride.collapsed,
+        detail=detail or ride.flight.reason or ride.fill.detail or None,
     )
-    await send_stored(call, entry, status, passed_on=_passed_on(flight, status), first=True)
 
 
-def _passed_on(flight: Flight, status: CacheStatus) -> list[Header]:
+def _passed_on(ride: Ride) -> Sequence[Header]:
     """What was not stored. Who has joined another's request gets nothing that was meant for the other."""
-    return [line for line in flight.passed_on if line[0] == CACHE_STATUS or not status.collapsed]
+    passed_on = ride.flight.passed_on
+    return [line for line in passed_on if line[0] == CACHE_STATUS] if ride.collapsed else passed_on
 
 
 def _count(call: Call, result: str, detail: str = "") -> None:

@@ -23,8 +23,6 @@ ASIDE = frozenset({"http.response.debug", "http.response.early_hint"})
 """Messages beside the response: for the caller that waits for it, and no reason not to store it."""
 FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """Extensions by which a server sends a body itself: where it offers one, the head waits for what follows it."""
-EARLY = 1e9
-"""Of a refresh that has been drawn already."""
 NOT_MODIFIED = 304
 ERRORS = 400
 GONE = frozenset({404, 410})
@@ -67,7 +65,8 @@ class Fill:
         self.made = False
         """The endpoint of the route has returned: what is heard now is its answer, and no exception handler's."""
         self._undecided = undecided
-        self.status = CacheStatus(fwd="bypass", detail="not-asked")
+        self.fwd: str = "bypass"
+        self.detail = "not-asked"
         """What the caller is told, where the answer is not for the cache."""
         self.conditional = False
         """The application was asked to validate what is stored."""
@@ -88,19 +87,8 @@ class Fill:
         call, engine, flight = self.call, self.call.engine, self.flight
         self._lease = lease
         flight.key, flight.lane = key, call.lane(key)
-        self.status = CacheStatus(fwd=fill.fwd, detail=fill.detail or None)
-        self.asked = rfc9111.Asked(
-            request=call.request,
-            entry=fill.entry,
-            born=flight.born,
-            asked_at=engine.clock.time(),
-            policy=call.route.policy,
-            rules=call.rules,
-            declared=call.route.declared,
-            guarded=call.route.private,
-            keyed=call.route.keyed | call.route.credentials,  # of these the key holds every line: `Guard`
-            observed=call.route.selecting,
-        )
+        self.fwd, self.detail = fill.fwd, fill.detail
+        self.asked = call.asked(fill, born=flight.born, at=engine.clock.time())
         flight.by_uri = not call.route.declared
         engine.counts.fills += 1
         if not alone:
@@ -114,13 +102,8 @@ class Fill:
         engine, call, asked = self.call.engine, self.call, self.asked
         if engine.depot is None or asked is None or asked.entry is None:
             return True
-        names = call.names((asked.entry,))
-        claim = await engine.depot.claim(self.flight.key, call.request, names)
-        newer = any(entry.answered_at > asked.entry.answered_at for entry in claim.entries)
-        if claim.lease is None and claim.wait <= 0.0 and claim.entries and not newer:  # fresh, and drawn to be early
-            claim = await engine.depot.claim(self.flight.key, call.request, names, early=EARLY)
-        self._lease = claim.take()
-        if self._lease is not None or not (newer or claim.wait > 0.0):
+        ours, self._lease = await engine.depot.renewal(self.flight.key, call.request, asked.entry, call.selecting)
+        if ours:
             return True
         engine.counts.fills -= 1
         self.flight.end()
@@ -145,7 +128,7 @@ class Fill:
 
     def decline(self, detail: str) -> None:
         """It is for its own caller, and not kept: nobody knows whose it is, or what could invalidate it."""
-        self.status = replace(self.status, detail=detail)
+        self.detail = detail
         if self.asked is not None:
             self._mark(self.call.engine.clock.time())
             self.asked = None
@@ -234,7 +217,8 @@ class Fill:
             case rfc9111.Store(entry=entry):
                 await self._take(entry, head, now)
             case rfc9111.Freshen(entry=entry):
-                self._land(entry, fitting.Dress(entry.headers, tuple(dict.fromkeys((*self._own, *entry.tags)))))
+                tags = tuple(dict.fromkeys((*self._own, *entry.tags)))
+                self._land(self._completed(entry, fitting.Dress(entry.headers, tags)))
             case rfc9111.UseStale(entry=entry):
                 self._discarded("stale-if-error")
                 self.flight.land(entry, stored=False, fallback=True)
@@ -255,12 +239,14 @@ class Fill:
         if self._exceeds(length, length):
             await self._pass_by("too-large", self._head)
             return
-        passed_on = rfc9111.left_out(call.rules) | {CACHE_STATUS}
-        flight.passed_on = [line for line in head.headers if line[0] in passed_on]
+        left_out = rfc9111.left_out(call.rules)
+        flight.passed_on = [line for line in head.headers if line[0] == CACHE_STATUS or line[0] in left_out]
         self._entry, self._dress = entry, fitting.dressed(entry, call.route, call.request, self._own)
         flight.tags = self._dress.tags
         if entry.method == "HEAD":
-            self._land(entry, self._dress)  # complete with its head, whatever the application says beyond it
+            self._land(
+                self._completed(entry, self._dress)
+            )  # complete with its head, whatever the application says beyond it
             return
         self._keep_apart(entry, now)
         if FILES.isdisjoint(call.scope.get("extensions") or ()):
@@ -292,11 +278,11 @@ class Fill:
     async def _finish(self, entry: Entry, last: bytes, message: Message) -> None:
         shown = self.flight.entry
         body = self.flight.chunks.whole(last)
-        whole = rfc9111.on_body(shown or entry, body)
+        headers = shown.headers if shown else fitting.tagged(entry, self._dress.headers, body)
+        dress = fitting.Dress(headers, self._dress.tags)
+        whole = rfc9111.on_body(self._completed(shown or entry, dress, body), body)
         if not isinstance(whole, rfc9111.Discard):
-            headers = shown.headers if shown else fitting.tagged(entry, self._dress.headers, body)
-            # Stored before the last byte goes out: a client that asks again at once hits.
-            self._land(whole, self._dress._replace(headers=headers))
+            self._land(whole)  # before the last byte goes out: a client that asks again at once hits
         elif shown is None:
             await self._pass_by(whole.reason, message)
         else:
@@ -323,11 +309,17 @@ class Fill:
             if entry is not shown:
                 self.flight.narrow(entry)
 
-    def _land(self, entry: Entry, dress: fitting.Dress) -> None:
+    def _completed(self, entry: Entry, dress: fitting.Dress, body: bytes | None = None) -> Entry:
+        """The response, with all that is known of it by now."""
+        call, engine = self.call, self.call.engine
+        entry = fitting.narrowed(entry, self._current(), call.request)
+        spread = engine.limits.jitter * engine.random()
+        return fitting.complete(entry, dress, call.route, engine.clock.time(), spread, body)
+
+    def _land(self, entry: Entry) -> None:
+        """It is complete: store it, and let all have it."""
         engine, flight = self.call.engine, self.flight
         now = engine.clock.time()
-        entry = fitting.narrowed(entry, self._current(), self.call.request)
-        entry = fitting.complete(entry, dress, self.call.route, now, engine.limits.jitter * engine.random())
         reason = engine.tiers.store(flight.key, entry, now, since=flight.since)
         if reason:
             self._discarded(reason)
@@ -358,7 +350,7 @@ class Fill:
     async def _pass_by(self, reason: str, message: Message) -> None:
         """Release those who wait, and hand everything to the caller as it comes."""
         self._refuse(reason)
-        self.status = replace(self.status, detail=self.flight.reason)
+        self.detail = self.flight.reason
         self.flight.pass_by()
         self._undecided()
         if self._head and message is not self._head:
@@ -374,7 +366,7 @@ class Fill:
         if message["type"] != "http.response.start":
             await call.send(message)
             return
-        message = call.marked(message, self.status, self._current())
+        message = call.marked(message, CacheStatus(fwd=self.fwd, detail=self.detail or None), self._current())
         head = Head(status=message["status"], headers=message["headers"])
         # The application has not seen the client's conditions: they are for us to keep, whether or not it is stored.
         decided = present.conditional(head, call.request, call.engine.clock.time())
@@ -388,7 +380,7 @@ class Fill:
     def _refuse(self, reason: str) -> None:
         """It will not be stored, and nobody should wait for the next one either."""
         self._refused = True
-        self.flight.reason = reason or self.status.detail or ""
+        self.flight.reason = reason or self.detail
         self._retire()
         if self.asked is not None:
             if (self.flight.status or 0) < ERRORS:  # one client's mistake says nothing of what others will get

@@ -25,16 +25,21 @@ def observed(asked: rfc9111.Asked, watch: Watch | None) -> rfc9111.Asked | None:
     """With the request fields that the application was seen to look up; None where that cannot be known."""
     if watch is None:
         return asked
-    return None if watch.blind else replace(asked, observed=asked.observed | watch.observed())
+    if watch.blind:
+        return None
+    seen = watch.observed()
+    return asked if seen <= asked.observed else replace(asked, observed=asked.observed | seen)
 
 
 def narrowed(entry: Entry, asked: rfc9111.Asked | None, request: Request) -> Entry:
     """Selected by what was seen since its head went out, too."""
     if asked is None:
         return entry
-    known = frozenset([name for name, _ in entry.selecting])
-    names = known | (asked.observed - asked.keyed - keys.NEVER_SELECTING)
-    return entry if names == known else replace(entry, selecting=keys.selecting(names, request.headers))
+    seen = asked.observed - asked.keyed - keys.NEVER_SELECTING
+    known = [name for name, _ in entry.selecting]
+    if seen.issubset(known):
+        return entry
+    return replace(entry, selecting=keys.selecting(seen.union(known), request.headers))
 
 
 def dressed(entry: Entry, route: RouteRules, request: Request, own: tuple[str, ...]) -> Dress:
@@ -43,7 +48,7 @@ def dressed(entry: Entry, route: RouteRules, request: Request, own: tuple[str, .
     if not (route.declared or names):
         return Dress(entry.headers, entry.tags)
     head = worn(Head(status=entry.status, headers=entry.headers), route, own, names)
-    groups = rfc9111.group_tags(request, head.headers) if route.declared else ()
+    groups = rfc9111.group_tags(request, head.headers) if own else ()  # else they are among the entry's
     return Dress(head.headers, tuple(dict.fromkeys((*own, *entry.tags, *groups))))
 
 
@@ -64,14 +69,21 @@ def tagged(entry: Entry, headers: Headers, seed: bytes) -> Headers:
 
     A HEAD gets none: the tag would be of other bytes than that of the GET.
     """
-    if entry.status != OK or entry.method == "HEAD" or any(name == b"etag" for name, _ in headers):
+    if entry.status != OK or entry.method == "HEAD":
         return headers
-    encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
+    encoding = b""
+    for name, value in headers:
+        if name == b"etag":
+            return headers
+        if name == b"content-encoding":
+            encoding = encoding or value
     return [*headers, (b"etag", present.strong_etag(seed, encoding))]
 
 
-def complete(entry: Entry, dress: Dress, route: RouteRules, now: float, spread: float) -> Entry:
-    """The response with what is known of it only now: its cost, and its share of jitter."""
+def complete(  # noqa: PLR0913, PLR0917 - all that is known only now
+    entry: Entry, dress: Dress, route: RouteRules, now: float, spread: float, body: bytes | None = None
+) -> Entry:
+    """The response with what is known of it only now: its body, its cost, and its share of jitter."""
     lifetime, age = entry.lifetime, entry.initial_age
     if route.declared:
         # RFC 9111 §4.2.3 counts the wait for an answer as age, for it cannot know when the answer was made. We can.
@@ -80,6 +92,7 @@ def complete(entry: Entry, dress: Dress, route: RouteRules, now: float, spread: 
             lifetime *= 1.0 - spread
     return replace(
         entry,
+        body=entry.body if body is None else body,
         headers=dress.headers,
         tags=dress.tags,
         lifetime=lifetime,

@@ -47,9 +47,6 @@ class Phase(Enum):
     FAILED = "failed"
 
 
-_OVER = frozenset({Phase.LANDED, Phase.ENDED, Phase.FAILED})
-
-
 class PutOffError(ConnectionError):
     """A reader could not be taken any further; the others go on."""
 
@@ -112,6 +109,8 @@ class Flight:
     """One running fill: what is known of the answer so far, and who reads it."""
 
     phase = Phase.ASKING
+    over = False
+    """Whether the answer is complete, or will never be: LANDED, ENDED or FAILED."""
     tags: tuple[str, ...] | None = None
     """What an invalidation can name. None while nobody knows: then any keeps later callers from boarding."""
     by_uri = False
@@ -156,11 +155,6 @@ class Flight:
         self._waiting: dict[asyncio.Future[None], None] = {}  # first come, first served
 
     @property
-    def over(self) -> bool:
-        """Whether the answer is complete, or will never be."""
-        return self.phase in _OVER
-
-    @property
     def attended(self) -> bool:
         """Whether anybody still wants to hear of it."""
         return bool(self._readers) or self.has_caller
@@ -199,19 +193,21 @@ class Flight:
 
     def land(self, entry: Entry, *, stored: bool, fallback: bool = False) -> None:
         """The response is complete: everyone who waits may have it."""
-        self.entry, self.stored, self.fallback, self.phase = entry, stored, fallback, Phase.LANDED
+        self.entry, self.stored, self.fallback = entry, stored, fallback
+        self.phase, self.over = Phase.LANDED, True
         self.chunks.clear()  # from here on all read the body of the entry
         self.wake()
 
     def end(self) -> None:
         """The answer is complete and was not stored."""
-        self.phase = Phase.ENDED
+        self.phase, self.over = Phase.ENDED, True
         self.let_go()
         self.wake()
 
     def fail(self, error: BaseException) -> None:
         """There will be no more of it."""
-        self.error, self._traceback, self.phase = error, error.__traceback__, Phase.FAILED
+        self.error, self._traceback = error, error.__traceback__
+        self.phase, self.over = Phase.FAILED, True
         self.chunks.clear()
         self.wake()
 

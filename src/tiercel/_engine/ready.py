@@ -63,10 +63,9 @@ class Ready(NamedTuple):
     until: float
 
 
-def plainly(engine: Engine, target: Target, began: float | None = None) -> Ready | None:
+def plainly(engine: Engine, target: Target, shelf: Shelf, began: float | None = None) -> Ready | None:
     """The answer to a plain GET, asked for when it began; `plain_until` is the decision, made ahead."""
-    shelf = engine.tiers.shelf(target.primary)
-    if shelf is None or (now := engine.clock.time()) >= shelf.plain_until:
+    if (now := engine.clock.time()) >= shelf.plain_until:
         return None
     entry = shelf.entries[0]
     if not shelf.rendered_at <= now < shelf.rendered_until:
@@ -80,16 +79,14 @@ def plainly(engine: Engine, target: Target, began: float | None = None) -> Ready
 def decided(  # noqa: PLR0913 - all that the decision follows from
     engine: Engine,
     target: Target,
+    shelf: Shelf,
     request: Callable[[], Request],
     rules: Rules,
-    began: float | None = None,
     *,
     wishes: bool,
+    began: float | None = None,
 ) -> Ready | None:
     """The answer to any other GET or HEAD, where the decision is to serve what is stored and nothing else."""
-    shelf = engine.tiers.shelf(target.primary)
-    if shelf is None:
-        return None
     now, asked = engine.clock.time(), request()
     match rfc9111.on_request(asked, shelf.entries, now, rules, draw=engine.draw()):
         case rfc9111.Serve(entry=entry, refresh=False):

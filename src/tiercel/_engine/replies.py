@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 from tiercel._core import present
 from tiercel._core.entry import Entry, Head, Header
-from tiercel._core.headers import without
 from tiercel._core.status import CacheStatus
 from tiercel._engine.call import Call, after_request
 from tiercel._engine.fills import IncompleteError
@@ -19,8 +18,9 @@ async def send_stored(
     call: Call, entry: Entry, status: CacheStatus, *, passed_on: Sequence[Header] = (), first: bool = False
 ) -> None:
     """Send a complete response. `first`: it has been produced for this request."""
-    ready = present.reply(entry, call.request, call.engine.clock.time(), status)
-    headers = _joined(_ageless(entry, ready.headers) if first else ready.headers, passed_on)
+    aged = not (first and _made_here(entry))
+    ready = present.reply(entry, call.request, call.engine.clock.time(), status, aged=aged)
+    headers = _joined(ready.headers, passed_on)
     await call.send({"type": "http.response.start", "status": ready.status, "headers": headers})
     await call.send({"type": "http.response.body", "body": ready.body, "more_body": False})
 
@@ -64,8 +64,8 @@ class _Begun(NamedTuple):
 
 def _begun(call: Call, entry: Entry, status: CacheStatus) -> _Begun:
     request, now = call.request, call.engine.clock.time()
-    headers = present.hit_headers(entry, now, status)
-    head = Head(status=entry.status, headers=_ageless(entry, headers) if now - entry.answered_at < 1 else headers)
+    aged = not (now - entry.answered_at < 1 and _made_here(entry))
+    head = Head(status=entry.status, headers=present.hit_headers(entry, now, status, aged=aged))
     if (decided := present.conditional(head, request, now)) is not None:
         return _Begun(decided, 0, 0)
     if request.method == "HEAD":
@@ -73,10 +73,9 @@ def _begun(call: Call, entry: Entry, status: CacheStatus) -> _Begun:
     return _Begun(*(present.slice_of(head, request, now) or (head, 0, ENDLESS)))
 
 
-def _ageless(entry: Entry, headers: list[Header]) -> list[Header]:
+def _made_here(entry: Entry) -> bool:
     """RFC 9111 §5.1: Age says that a response was not made for this request. This one was, unless it had one before."""
-    made_here = entry.initial_age <= max(0.0, entry.answered_at - entry.asked_at)
-    return without(headers, {b"age"}) if made_here else headers
+    return entry.initial_age <= max(0.0, entry.answered_at - entry.asked_at)
 
 
 async def _listen(call: Call, reader: Reader) -> None:

@@ -37,11 +37,11 @@ class Run:
 
     def start(self, plan: rfc9111.Fill, *, behind: bool) -> None:
         where = "refresh" if behind else "fill"
-        task = self._fill.call.engine.background.start(self._run(plan, behind=behind), where=where)
-        self.carry_on(task)
+        work = self._run(plan, behind=behind)
+        self._flight.task = self._fill.call.engine.background.start(work, where=where, ended=self._ended)
 
     def carry_on(self, task: "asyncio.Task[None]") -> None:
-        """In a task that may have begun already."""
+        """In a task that has begun already."""
         self._flight.task = task
         task.add_done_callback(self._ended)
 

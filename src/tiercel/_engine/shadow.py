@@ -1,7 +1,6 @@
 """Shadow mode: the application answers every request itself; the cache watches, and says what it would have done."""
 
-from dataclasses import replace
-
+from tiercel._core.status import CacheStatus
 from tiercel._engine.call import Call
 from tiercel._engine.fills import Fill
 from tiercel._engine.flights import Message
@@ -11,7 +10,7 @@ async def shadow(call: Call, fill: Fill) -> None:
     """Run the application as if there were no cache; `fill` hears what it says."""
 
     async def send(message: Message) -> None:
-        status = replace(fill.status, fwd="bypass")
+        status = CacheStatus(fwd="bypass", detail=fill.detail or None)
         await fill.heard(message)
         if message["type"] == "http.response.start":
             line = (b"cache-status", status.render())

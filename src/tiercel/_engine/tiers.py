@@ -157,10 +157,14 @@ class Tiers:
 
     def usable(self, key: bytes, entry: Entry) -> bool:
         """Whether no invalidation has hit a response since its production began, but softly."""
+        if entry.born >= self._stamps.newest:
+            return True
         return self._stamps.verdict((*entry.tags, key_tag(key)), entry.born) is not Verdict.CUT
 
     def _judged(self, key: bytes, entry: Entry) -> Entry | None:
         """The response as the log leaves it."""
+        if entry.born >= self._stamps.newest:
+            return entry
         match self._stamps.verdict((*entry.tags, key_tag(key)), entry.born):
             case Verdict.USABLE:
                 return entry

@@ -162,7 +162,7 @@ def _host(scope: Scope) -> bytes:
 def _values(names: tuple[str, ...], query: bytes) -> Iterator[bytes]:
     """Each parameter with all its values, and how many: none is not one that is empty."""
     given: dict[str, list[str]] = {}
-    for name, value in QueryParams(query).multi_items():
+    for name, value in QueryParams(query).multi_items() if query else ():
         given.setdefault(name, []).append(value)
     for name in names:
         values = given.get(name, [])
