@@ -23,6 +23,7 @@ from benchmarks import (
     memoize,
     memory,
     miss,
+    pauses,
     served,
     stampede,
     tags,
@@ -41,7 +42,22 @@ CONNECTIONS = 4_096
 WIDTH = 160
 """Of tables that go into a file."""
 
-MODULES = (hits, served, fetches, guarded, memoize, decide, miss, stampede, tags, frozen, entries, memory, imports)
+MODULES = (
+    hits,
+    served,
+    fetches,
+    guarded,
+    memoize,
+    decide,
+    miss,
+    stampede,
+    tags,
+    frozen,
+    entries,
+    memory,
+    pauses,
+    imports,
+)
 ALL: dict[str, Benchmark] = {found.name: found for module in MODULES for found in module.BENCHMARKS}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercel._core import keys
+from tiercel._core import keys, memory
 from tiercel._core.calls import Value
 from tiercel._core.entry import Entry, Partial, Request
 from tiercel._engine.stamps import Stamps
@@ -115,6 +115,21 @@ def test_what_is_too_large_loses_nothing() -> None:
     assert found.store(KEY, entry(b"x" * 12_000, variant=b"b"), NOW) == "too-large"
     assert found.store(b"other", entry(b"x" * 20_000), NOW) == "too-large"
     assert bodies(found) == [b"a"]
+
+
+def test_what_would_push_out_too_many_loses_nothing_of_its_shelf_and_fits_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "EVICTIONS", 10)
+    found, _ = tiers(500_000)
+    for number in range(1_000):
+        found.store(b"%d" % number, entry(), NOW)
+    found.store(KEY, entry(b"a", variant=b"a"), NOW)
+    large = entry(b"x" * 50_000, variant=b"b")
+    assert found.store(KEY, large, NOW) == "too-large"
+    assert bodies(found) == [b"a"]
+    assert "" in [found.store(KEY, large, NOW) for _ in range(6)]
+    assert bodies(found) == [large.body, b"a"]
 
 
 def test_parts_are_combined_with_what_is_there() -> None:

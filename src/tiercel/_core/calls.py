@@ -38,7 +38,8 @@ class Value:
     @property
     def retain_until(self) -> float:
         """From when on it is of no use: neither fresh nor in a window."""
-        return self.fresh_until + max(self.stale_while_revalidate, self.stale_if_error, 0.0)
+        window = max(self.stale_while_revalidate, self.stale_if_error)
+        return self.fresh_until + window if window > 0.0 else self.fresh_until  # mostly: one number, held once
 
 
 _EARLIEST = -log(2.0**-53)

@@ -1,5 +1,6 @@
 """Freshness lifetime, age, and how long a stored response may be of use (RFC 9111 §4.2)."""
 
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from tiercel._core.dates import parse_date
@@ -84,6 +85,16 @@ def retain_until(entry: Entry, *, max_stale: float = 0.0) -> float:
     """
     grace = VALIDATION_GRACE if has_any(entry.headers, _VALIDATORS) else 0.0
     return entry.fresh_until + max(entry.stale_while_revalidate, entry.stale_if_error, max_stale, grace, 0.0)
+
+
+def rough(cost: float) -> float:
+    """A cost to two digits; equal ones are one object, for a million entries have a few hundred of them."""
+    return _one_of_equals(float(f"{max(0.0, cost):.2g}"))
+
+
+@lru_cache(maxsize=1024)
+def _one_of_equals(cost: float) -> float:
+    return cost
 
 
 def _explicit(

@@ -52,6 +52,23 @@ def gathered(headers: Headers) -> dict[bytes, list[bytes]]:
     return found
 
 
+@lru_cache(maxsize=1024)
+def _one_of_equals(line: Header) -> Header:
+    return line
+
+
+def shared(headers: Headers) -> tuple[Header, ...]:
+    """The same lines; those that another response has lately had, too, are one object."""
+    return tuple([_one_of_equals(line) if is_shared(line) else line for line in headers])
+
+
+def is_shared(line: Header) -> bool:
+    """Whether equal lines are one object: such as are short."""
+    # Of names that record who compares them nothing is kept.
+    name, value = line
+    return type(line) is tuple and type(name) is type(value) is bytes and len(name) + len(value) <= _SHARED_BYTES
+
+
 def combined(headers: Headers, name: bytes) -> bytes | None:
     """The field value of RFC 9110 §5.3; None where the field is absent."""
     found = lines(headers, name)
@@ -110,6 +127,7 @@ _UNUSABLE = {
 }
 # Kept parsed: longer values are not, lest a hostile peer fills memory with them.
 _REMEMBERED_BYTES = 512
+_SHARED_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

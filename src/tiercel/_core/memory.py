@@ -4,24 +4,34 @@ Juncheng Yang et al., "FIFO queues are all you need for cache eviction", SOSP 20
 what is read more than once there moves on to the main queue, the rest leaves only its ghost; a ghost that comes back
 goes straight to main, where every read buys another round.
 
-Structures are changed by `put`, `delete`, `expire` and `clear` only, which belong to one thread. `get` finds a slot and
-counts, so another thread may read: at worst a count is lost.
+Structures are changed by `put`, `delete`, `expire`, `clear` and `sweep` only, which belong to one thread. `get` finds a
+slot and counts, so another thread may read: at worst a count is lost.
+
+No call does more than a bounded number of steps, however many entries there are: a table of a million that grew at
+once, or let go of all at once, would stop every other request for a tenth of a second.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSet
+from functools import lru_cache
 from heapq import heappop, heappush
 from math import ceil, floor, isinf
 from typing import Generic, TypeVar
 
+from tiercel._core.shards import Numbers, Table
+from tiercel._core.slots import Bucket, Queue, Slot
+
+__all__ = ["Bucket", "Memory", "Queue", "Slot"]
+
 V = TypeVar("V")
 
-# What an entry costs beyond its key and value, in bytes: slot 120, its weight 28, its expiry 24, its share of the table
-# 30..120 (a dict grows to thrice what it holds, rounded up to a power of two), and half a ghost 30..75. 203..231 while
-# the cache fills, 290..366 when it turns over, by tracemalloc at 10,000 to 175,000 entries: the worst, rounded up.
-OVERHEAD = 370
+# What an entry costs beyond its key and value, in bytes: slot 120, its expiry 24, its share of the table 30..120 (a
+# dict grows to thrice what it holds, rounded up to a power of two), and half a ghost 30..75; the number of its weight
+# is shared. 181..210 while the cache fills, 281..336 when it turns over, by tracemalloc at 3,700 to 60,000 entries:
+# the worst, rounded up.
+OVERHEAD = 340
 
 MOST_READS = 3
 """Reads are counted up to here: two bits, as in the paper."""
@@ -39,110 +49,20 @@ CHANCES = 1024
 """Slots spared in a row before one goes regardless, about a millisecond: else a put into a cache whose every entry
 is hot would turn over all of them, three times."""
 
+SPARED = 4 * CHANCES
+"""Slots spared in one call before all the rest go regardless."""
+
+EVICTIONS = 1024
+"""Entries that go for one: what would need more room is refused. As many have gone, so that a later try may fit."""
+
 LOOKS = 1024
-"""Slots that `expire` looks at by default: about a millisecond."""
+"""Slots that `expire` looks at by default: about two milliseconds."""
+
+SWEPT = 512
+"""Slots that `sweep` lets go of by default; a cleared cache does so twice in one turn of the loop."""
 
 ROUGHNESS = 6
 """Bits by which a bucket further ahead is wider: 1 s, 64 s, 4096 s, ..."""
-
-
-class Slot(Generic[V]):
-    """An entry's place in the table, in its home queue and in its bucket. `weight` includes `OVERHEAD`."""
-
-    __slots__ = (
-        "after",
-        "before",
-        "bucket",
-        "expiry",
-        "freq",
-        "home",
-        "key",
-        "newer",
-        "older",
-        "value",
-        "weight",
-    )
-    home: Queue[V]
-    older: Slot[V] | None
-    newer: Slot[V] | None
-    bucket: Bucket[V]
-    before: Slot[V] | None
-    after: Slot[V] | None
-
-    def __init__(self, key: bytes, value: V, weight: int, expiry: float) -> None:
-        self.key = key
-        self.value = value
-        self.weight = weight
-        self.freq = 0
-        self.expiry = expiry
-
-
-class Queue(Generic[V]):
-    """First in, first out; linked through its slots, so that one leaves from anywhere and nothing is left behind."""
-
-    __slots__ = ("newest", "oldest", "weight")
-
-    def __init__(self) -> None:
-        self.oldest: Slot[V] | None = None
-        self.newest: Slot[V] | None = None
-        self.weight = 0
-
-    def push(self, slot: Slot[V]) -> None:
-        newest = self.newest
-        slot.home = self
-        slot.older = newest
-        slot.newer = None
-        if newest is None:
-            self.oldest = slot
-        else:
-            newest.newer = slot
-        self.newest = slot
-        self.weight += slot.weight
-
-    def remove(self, slot: Slot[V]) -> None:
-        older, newer = slot.older, slot.newer
-        if older is None:
-            self.oldest = newer
-        else:
-            older.newer = newer
-        if newer is None:
-            self.newest = older
-        else:
-            newer.older = older
-        slot.older = slot.newer = None
-        self.weight -= slot.weight
-
-    def clear(self) -> None:
-        self.oldest = self.newest = None
-        self.weight = 0
-
-
-class Bucket(Generic[V]):
-    """Slots to be looked at at the same moment, in no order; linked through them, as a set keeps its largest size."""
-
-    __slots__ = ("first",)
-
-    def __init__(self) -> None:
-        self.first: Slot[V] | None = None
-
-    def add(self, slot: Slot[V]) -> None:
-        first = self.first
-        slot.bucket = self
-        slot.before = None
-        slot.after = first
-        if first is not None:
-            first.before = slot
-        self.first = slot
-
-    def remove(self, slot: Slot[V]) -> None:
-        before, after = slot.before, slot.after
-        if before is None:
-            self.first = after
-        else:
-            before.after = after
-        if after is not None:
-            after.before = before
-        slot.before = slot.after = None
 
 
 class Ghosts:
@@ -151,7 +71,7 @@ class Ghosts:
     __slots__ = ("hashes", "order")
 
     def __init__(self) -> None:
-        self.hashes: set[int] = set()
+        self.hashes: MutableSet[int] = Numbers()
         self.order: deque[int] = deque()
 
     def add(self, key: bytes) -> None:
@@ -163,9 +83,43 @@ class Ghosts:
         while len(self.order) > limit:
             self.hashes.discard(self.order.popleft())
 
-    def clear(self) -> None:
-        self.hashes.clear()
-        self.order.clear()
+
+class Leaving(Generic[V]):
+    """What was cleared and still takes its room: parts of tables, and ghosts, that go slot by slot."""
+
+    __slots__ = ("_ghosts", "_parts", "weight")
+
+    def __init__(self) -> None:
+        self._parts: list[dict[bytes, Slot[V]]] = []
+        self._ghosts: list[Ghosts] = []
+        self.weight = 0
+
+    def add(self, table: Table[Slot[V]], ghosts: Ghosts, weight: int) -> None:
+        self._parts += table.parts
+        self._ghosts.append(ghosts)
+        self.weight += weight
+
+    def __bool__(self) -> bool:
+        return bool(self._parts or self._ghosts)
+
+    def step(self) -> None:
+        """Let go of one slot, one ghost, and one part that is empty."""
+        if self._ghosts:
+            ghosts = self._ghosts[-1]
+            if ghosts.order:
+                ghosts.trim(len(ghosts.order) - 1)
+            else:
+                self._ghosts.pop()
+        if not self._parts:
+            return
+        part = self._parts[-1]
+        if part:
+            # Neighbours hold each other: unlinked, they go now and not at a full collection.
+            slot = part.popitem()[1]
+            slot.older = slot.newer = slot.before = slot.after = None
+            self.weight -= slot.weight
+        else:
+            self._parts.pop()
 
 
 class Memory(Generic[V]):
@@ -185,30 +139,28 @@ class Memory(Generic[V]):
 
     def __init__(self, bound: int, *, on_evict: Callable[[bytes], None] | None = None) -> None:
         self.bound = bound
-        self.table: dict[bytes, Slot[V]] = {}
         self.small: Queue[V] = Queue()
         self.main: Queue[V] = Queue()
-        self.ghosts = Ghosts()
-        self.buckets: dict[float, Bucket[V]] = {}
-        self._dues: list[float] = []  # a heap of the keys of `buckets`
+        self._leaving: Leaving[V] = Leaving()
         self._second = 0
         self._on_evict = on_evict
+        self._begin()
 
     @property
     def weight(self) -> int:
         """Bytes held, `OVERHEAD` included; never above the bound."""
-        return self.small.weight + self.main.weight
+        return self.small.weight + self.main.weight + self._leaving.weight
 
     def __len__(self) -> int:
         return len(self.table)
 
     def entries(self) -> Iterator[tuple[bytes, Slot[V]]]:
-        """Iterate over keys and slots, in no order; a RuntimeError if entries come or go meanwhile."""
+        """Iterate over keys and slots, in no order, while none come or go."""
         return iter(self.table.items())
 
     def get(self, key: bytes) -> V | None:
         """Return the value and count the read."""
-        slot = self.table.get(key)
+        slot = self._parts[key[-1]].get(key)
         if slot is None:
             return None
         freq = slot.freq
@@ -218,39 +170,40 @@ class Memory(Generic[V]):
 
     def peek(self, key: bytes) -> V | None:
         """Return the value, uncounted."""
-        slot = self.table.get(key)
+        slot = self._slot(key)
         return None if slot is None else slot.value
 
     def put(self, key: bytes, value: V, weight: int, expiry: float) -> bool:
-        """Store, or refuse what is above 1/8 of the bound; either way the old value of the key is gone.
+        """Store, or refuse what is above 1/8 of the bound, or needs the room of more than `EVICTIONS` others.
 
-        `weight` is that of key and value in bytes, `expiry` the moment at which retention ends, `inf` for never.
+        Either way the old value of the key is gone. `weight` is that of key and value in bytes, `expiry` the moment at
+        which retention ends, `inf` for never.
         """
-        weight += OVERHEAD
-        slot = self.table.get(key)
+        weight = _one_of_equals(weight + OVERHEAD)
+        slot = self._slot(key)
         if weight > self.bound // LARGEST_SHARE:
             if slot is not None:
                 self._remove(slot)
             return False
         bucket = self._bucket(expiry)
+        evicted: list[bytes] = []
         if slot is None:
-            evicted = self._make_room(weight)
-            slot = self.table[key] = Slot(key, value, weight, expiry)
-            bucket.add(slot)
-            (self.main if hash(key) in self.ghosts.hashes else self.small).push(slot)
+            fits = self._make_room(weight, evicted)
+            if fits:
+                self._place(Slot(key, value, weight, expiry), bucket)
         else:
-            evicted = self._reweigh(slot, weight)
+            fits = self._reweigh(slot, weight, evicted)
             slot.value = value
             slot.expiry = expiry
-            if bucket is not slot.bucket:
+            if fits and bucket is not slot.bucket:
                 slot.bucket.remove(slot)
                 bucket.add(slot)
         self._report(evicted)
-        return True
+        return fits
 
     def delete(self, key: bytes) -> bool:
         """Drop it, and say whether it was there."""
-        slot = self.table.get(key)
+        slot = self._slot(key)
         if slot is None:
             return False
         self._remove(slot)
@@ -278,18 +231,33 @@ class Memory(Generic[V]):
         return len(ended)
 
     def clear(self) -> None:
-        """Drop everything, ghosts too."""
-        # Neighbours hold each other, queues and buckets hold them: unlinked, they go now and not at a full collection.
-        for slot in self.table.values():
-            slot.older = slot.newer = slot.before = slot.after = None
+        """Drop everything, ghosts too. Nothing is found any more; what is above `SWEPT` is let go of by `sweep`."""
+        self._leaving.add(self.table, self.ghosts, self.small.weight + self.main.weight)
         for bucket in self.buckets.values():
             bucket.first = None
+        self._begin()
+        self.sweep()
+
+    def sweep(self, limit: int = SWEPT) -> bool:
+        """Let go of some of what was cleared, and say whether there is more. Until then it weighs, and goes first."""
+        leaving = self._leaving
+        for _ in range(limit):
+            if not leaving:
+                return False
+            leaving.step()
+        return bool(leaving)
+
+    def _begin(self) -> None:
         self.small.clear()
         self.main.clear()
-        self.table.clear()
-        self.ghosts.clear()
-        self.buckets.clear()
-        self._dues.clear()
+        self.table: Table[Slot[V]] = Table()
+        self._parts = self.table.parts  # which a read finds sooner
+        self.ghosts = Ghosts()
+        self.buckets: dict[float, Bucket[V]] = {}
+        self._dues: list[float] = []  # a heap of the keys of `buckets`
+
+    def _slot(self, key: bytes) -> Slot[V] | None:
+        return self._parts[key[-1]].get(key)
 
     def _report(self, keys: list[bytes]) -> None:
         if self._on_evict is not None:
@@ -303,39 +271,54 @@ class Memory(Generic[V]):
     def _forget(self, slot: Slot[V]) -> None:
         """All of `_remove` but the queue, which the slot has left."""
         slot.bucket.remove(slot)
-        del self.table[slot.key]
+        self.table.remove(slot.key)
         self.ghosts.trim(len(self.table) // GHOST_SHARE)
 
-    def _reweigh(self, slot: Slot[V], weight: int) -> list[bytes]:
+    def _place(self, slot: Slot[V], bucket: Bucket[V]) -> None:
+        self.table.add(slot.key, slot)
+        bucket.add(slot)
+        (self.main if hash(slot.key) in self.ghosts.hashes else self.small).push(slot)
+
+    def _reweigh(self, slot: Slot[V], weight: int, evicted: list[bytes]) -> bool:
         """Weigh anew in place, as overwriting is not reading; to the back if others must go for what it gained."""
         home = slot.home
         gained = weight - slot.weight
         if self.weight + gained <= self.bound:
             slot.weight = weight
             home.weight += gained
-            return []
+            return True
         home.remove(slot)  # so that it is not its own victim
         slot.weight = weight
-        evicted = self._make_room(weight)
-        home.push(slot)
-        return evicted
+        if self._make_room(weight, evicted):
+            home.push(slot)
+            return True
+        self._forget(slot)
+        return False
 
-    def _make_room(self, weight: int) -> list[bytes]:
-        evicted: list[bytes] = []
-        room = self.bound - weight
-        chances = CHANCES
-        while self.small.weight + self.main.weight > room and (slot := self._candidate()) is not None:
+    def _make_room(self, weight: int, evicted: list[bytes]) -> bool:
+        """Evict until there is room for so much, and say whether there is: no more steps than a call may take."""
+        if self._leaving and self.weight + weight > self.bound:
+            self.sweep()  # before anything goes that is of use
+            if self._leaving and self.weight + weight > self.bound:
+                return False
+        room = self.bound - weight - self._leaving.weight
+        chances, spared = CHANCES, SPARED
+        while self.small.weight + self.main.weight > room:
+            slot = self._candidate()
+            if slot is None or len(evicted) == EVICTIONS:
+                return False
             slot.home.remove(slot)
-            if self._spared(slot) and chances:
+            if self._spared(slot) and chances and spared:
                 self.main.push(slot)
                 chances -= 1
+                spared -= 1
                 continue
             if slot.home is self.small:
                 self.ghosts.add(slot.key)
             self._forget(slot)
             evicted.append(slot.key)
             chances = CHANCES
-        return evicted
+        return True
 
     def _candidate(self) -> Slot[V] | None:
         if self.small.weight > self.bound // SMALL_SHARE:
@@ -367,6 +350,12 @@ class Memory(Generic[V]):
                 return slot
             del self.buckets[heappop(self._dues)]
         return None
+
+
+@lru_cache(maxsize=2048)
+def _one_of_equals(weight: int) -> int:
+    """Of what weighs the same the number is held once."""
+    return weight
 
 
 def _look_at(expiry: float, second: int) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from tiercel._core import codec
 from tiercel._core.calls import Value
 from tiercel._core.entry import Entry, Partial, Selecting
+from tiercel._core.headers import shared
 from tiercel._engine.compression import zstd
 
 _Header = tuple[bytes, bytes]
@@ -145,8 +146,10 @@ class Blobs:
 def _entry(head: _Response, body: bytes, put_at: float, born: int) -> Entry:
     given: dict[str, Any] = msgspec.structs.asdict(head)
     partial, asked_ago, answered_ago = given.pop("partial"), given.pop("asked_ago"), given.pop("answered_ago")
+    del given["headers"]
     return Entry(
         **given,
+        headers=list(shared(head.headers)),
         body=body,
         born=born,
         asked_at=put_at - asked_ago,

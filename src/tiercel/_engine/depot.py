@@ -264,22 +264,25 @@ class Depot:
         except ValueError:  # as a release with another annotation has left it
             return None
         return replace(
-            value, payload=payload, fresh_until=min(value.fresh_until, now) if kept.soft else value.fresh_until
+            value,
+            payload=payload,
+            tags=tuple([tag for tag in value.tags if tag != key_tag(key)]),
+            fresh_until=min(value.fresh_until, now) if kept.soft else value.fresh_until,
         )
 
     def _parcel_of(self, key: bytes, value: Value, packed: bytes) -> Parcel | None:
         """None: it has been cut, or is of no use any more."""
-        now = self._clock.time()
-        if self._stamps.verdict(value.tags, value.born) is Verdict.CUT or now >= value.retain_until:
+        now, tags = self._clock.time(), (*value.tags, key_tag(key))
+        if self._stamps.verdict(tags, value.born) is Verdict.CUT or now >= value.retain_until:
             return None
         try:
-            blob = self._blobs.write_value(value, packed, key=key, now=now)
+            blob = self._blobs.write_value(replace(value, tags=tags), packed, key=key, now=now)
         except UnicodeEncodeError as error:
             self._tell(Failed(where="store", error=error, key=key.hex()))
             return None
         return Parcel(
             born=self._stamps.shared(value.born),
-            tags=value.tags,
+            tags=tags,
             fresh_for=_lasting(value.fresh_until - now),
             retain_for=_lasting(value.retain_until - now),
             cost=value.cost,

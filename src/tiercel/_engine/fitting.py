@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from tiercel._core import keys, present, rfc9111
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
+from tiercel._core.freshness import rough
+from tiercel._core.headers import shared
 from tiercel._core.plan import RouteRules
 from tiercel._engine.observed import Watch
 
@@ -93,11 +95,11 @@ def complete(  # noqa: PLR0913, PLR0917 - all that is known only now
     return replace(
         entry,
         body=entry.body if body is None else body,
-        headers=dress.headers,
+        headers=shared(dress.headers),
         tags=dress.tags,
         lifetime=lifetime,
         initial_age=age,
-        cost=max(0.0, now - entry.asked_at),
+        cost=rough(now - entry.asked_at),
     )
 
 

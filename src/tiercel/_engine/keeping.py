@@ -4,14 +4,15 @@ import threading
 
 from tiercel._core.calls import Value
 from tiercel._core.events import Discarded, Failed, Stored
+from tiercel._core.freshness import rough
 from tiercel._engine.engine import Engine
 from tiercel._engine.joining import Making
 from tiercel._engine.stamps import Verdict
-from tiercel._engine.tiers import key_tag
+from tiercel._engine.tiers import key_tag, weigh_tags
 from tiercel._engine.values import ValueNotStorable
 
-VALUE_OVERHEAD = 380
-"""Bytes of a `Value`, its key and the tag of its key, as tracemalloc counts them."""
+VALUE_OVERHEAD = 170
+"""Bytes of a `Value` and its key beyond what it carries, as tracemalloc counts them."""
 
 
 class Keeper:
@@ -29,15 +30,15 @@ class Keeper:
         now = engine.clock.time()
         value = Value(
             payload=payload,
-            tags=(*(tags or ()), key_tag(making.key)),
+            tags=tags or (),
             born=born,
             made_at=now,
             fresh_until=now + terms.ttl * (1.0 - engine.limits.jitter * engine.random()),
             stale_while_revalidate=terms.stale_while_revalidate,
             stale_if_error=terms.stale_if_error,
-            cost=cost,
+            cost=rough(cost),
         )
-        weight = terms.codec.weight(payload) + sum(map(len, tags or ())) + VALUE_OVERHEAD
+        weight = terms.codec.weight(payload) + weigh_tags(value.tags) + VALUE_OVERHEAD
         reason = "tags-unknown" if tags is None else self._stored(making, value, weight=weight, now=now)
         if tags is None or reason:
             self._discarded(making, reason)
@@ -49,7 +50,7 @@ class Keeper:
 
     def adopt(self, making: Making, value: Value, *, since: float) -> None:
         """Keep what was asked for in the shared store at `since`."""
-        weight = making.terms.codec.weight(value.payload) + sum(map(len, value.tags)) + VALUE_OVERHEAD
+        weight = making.terms.codec.weight(value.payload) + weigh_tags(value.tags) + VALUE_OVERHEAD
         tiers, now = self._engine.tiers, self._engine.clock.time()
         with self._storing:
             tiers.store_value(making.key, value, weight=weight, now=now, since=since)
@@ -86,7 +87,7 @@ class Keeper:
                 return "superseded"
             if tiers.store_value(making.key, value, weight=weight, now=now, since=making.since):
                 return ""
-        cut = self._engine.stamps.verdict(value.tags, value.born) is Verdict.CUT
+        cut = self._engine.stamps.verdict((*value.tags, key_tag(making.key)), value.born) is Verdict.CUT
         return "invalidated" if cut else "too-large"
 
     def tell(self, making: Making, error: BaseException) -> None:

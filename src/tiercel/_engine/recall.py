@@ -34,7 +34,7 @@ from tiercel._engine.joining import (
 )
 from tiercel._engine.keeping import Keeper
 from tiercel._engine.stamps import Verdict
-from tiercel._engine.tiers import Shelf
+from tiercel._engine.tiers import Shelf, key_tag
 from tiercel._engine.values import ValueNotStorable
 
 REFRESHERS = 4
@@ -80,7 +80,7 @@ class Recall:
         if engine.tiers.fence is not None and not engine.tiers.fence.current():
             return None
         stamps = engine.stamps
-        if value.born < stamps.newest and stamps.verdict(value.tags, value.born) is not Verdict.USABLE:
+        if value.born < stamps.newest and stamps.verdict((*value.tags, key_tag(key)), value.born) is not Verdict.USABLE:
             return None
         engine.counts.hits += 1
         if engine.observers:

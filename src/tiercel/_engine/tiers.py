@@ -1,31 +1,63 @@
 """Where stored responses and values are kept: the memory of this process."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from tiercel._core import freshness, keys, rfc9111
 from tiercel._core.calls import Value
 from tiercel._core.entry import Entry, Header
+from tiercel._core.headers import is_shared
 from tiercel._core.memory import LARGEST_SHARE, OVERHEAD, Memory
 from tiercel._engine.fence import Fence
 from tiercel._engine.stamps import Stamps, Verdict
 
 VARIANTS = 64
 """Usable variants that are kept under one key; a newcomer to a full shelf is served, and not stored."""
-ENTRY_OVERHEAD = 700
-"""Bytes of an `Entry` beyond what it carries, as tracemalloc counts them."""
-HEADER_OVERHEAD = 120
+ENTRY_OVERHEAD = 600
+"""Bytes of an `Entry` and its shelf beyond what it carries, as tracemalloc counts them."""
+HEADER_OVERHEAD = 130
 """Bytes of a header line beyond its own, and of a selecting field."""
+SHARED_LINE = 8
+"""Bytes of a header line that is one object in many entries."""
+TAG_OVERHEAD = 57
+"""Bytes of a tag beyond its own."""
+
+_ALIKE: Final = frozenset(
+    {
+        b"accept-ranges",
+        b"access-control-allow-credentials",
+        b"access-control-allow-origin",
+        b"cache-control",
+        b"cdn-cache-control",
+        b"content-encoding",
+        b"content-language",
+        b"content-security-policy",
+        b"content-type",
+        b"date",
+        b"referrer-policy",
+        b"server",
+        b"strict-transport-security",
+        b"vary",
+        b"x-content-type-options",
+        b"x-frame-options",
+    }
+)
+"""Fields that have few values in one application, so that their lines are shared (`headers.shared`)."""
+
+
+_NOT_RENDERED: Final[list[Header]] = []
 
 
 class Shelf:
     """The stored responses of one primary key, newest first."""
 
     __slots__ = (
+        "_made",
         "entries",
-        "made",
         "pass_until",
         "plain_until",
         "rendered",
@@ -33,6 +65,8 @@ class Shelf:
         "rendered_until",
         "seen",
     )
+
+    rendered: list[Header]
 
     def __init__(self, entries: tuple[Entry, ...], *, seen: int, pass_until: float = 0.0) -> None:
         self.entries = entries
@@ -46,11 +80,17 @@ class Shelf:
         """Bring what follows from the entries in line with them."""
         self.plain_until = rfc9111.plain_until(self.entries[0]) if len(self.entries) == 1 else 0.0
         """Until then a plain request is answered by the only entry, without a decision."""
-        self.rendered: list[Header] = []
+        self.rendered = _NOT_RENDERED
         """The fields of a hit by the only entry, from `rendered_at` until `rendered_until`."""
         self.rendered_at = self.rendered_until = 0.0
-        self.made: dict[bytes, Any] = {}
+        self._made: dict[bytes, Any] | None = None
+
+    @property
+    def made(self) -> dict[bytes, Any]:
         """What a server has made of the entries, by what it was asked; it goes when they do."""
+        if self._made is None:
+            self._made = {}
+        return self._made
 
 
 class Tiers:
@@ -97,6 +137,8 @@ class Tiers:
         if admitted is None:
             return "variants-full"
         if not self._put(key, Shelf(admitted, seen=seen), now):
+            if stored and self.memory.peek(key) is None:  # too many others would have had to go
+                self._put(key, Shelf(stored, seen=seen), now)
             return "too-large"
         if self.fence is not None:
             self.fence.note(key, _identity(entry), since)
@@ -138,22 +180,29 @@ class Tiers:
             return None
         if self.fence is not None and not self.fence.current() and self.fence.young(key) != value.made_at:
             return None
-        verdict = self._stamps.verdict(value.tags, value.born)
+        if value.born >= self._stamps.newest:
+            return value, False
+        verdict = self._stamps.verdict((*value.tags, key_tag(key)), value.born)
         return None if verdict is Verdict.CUT else (value, verdict is Verdict.SOFT)
 
     def store_value(self, key: bytes, value: Value, *, weight: int, now: float, since: float = -inf) -> bool:
         """Keep a value, unless it has been cut since its production began (`since`, monotonic); whether it is kept."""
         with self._changing:
             self._expire(now)
-            if self._stamps.verdict(value.tags, value.born) is Verdict.CUT:
+            if self._stamps.verdict((*value.tags, key_tag(key)), value.born) is Verdict.CUT:
                 return False
             if self.fence is not None:
                 self.fence.note(key, value.made_at, since)
-            return self.memory.put(key, value, weight, value.retain_until)
+            return self.memory.put(key, value, rounded(weight), value.retain_until)
 
     def clear(self) -> None:
         with self._changing:
             self.memory.clear()
+
+    def sweep(self) -> bool:
+        """Give some bytes of what was cleared back; whether there are more."""
+        with self._changing:
+            return self.memory.sweep()
 
     def usable(self, key: bytes, entry: Entry) -> bool:
         """Whether no invalidation has hit a response since its production began, but softly."""
@@ -199,9 +248,10 @@ class Tiers:
         if not 0.0 <= now - self._expired < 1.0:
             self._expired = now
             self.memory.expire(now)
+            self.memory.sweep()
 
     def _put(self, key: bytes, shelf: Shelf, now: float) -> bool:
-        weight = len(key) + sum([weigh(entry) for entry in shelf.entries])
+        weight = rounded(len(key) + sum([weigh(entry) for entry in shelf.entries]))
         if weight + OVERHEAD > self.memory.bound // LARGEST_SHARE:
             return False  # `Memory.put` would drop what is there
         expiry = max([freshness.retain_until(entry) for entry in shelf.entries], default=shelf.pass_until)
@@ -210,6 +260,7 @@ class Tiers:
             return self.memory.put(key, shelf, weight, expiry)
 
 
+@lru_cache(maxsize=1024)
 def key_tag(key: bytes) -> str:
     """The synthetic tag of a single key."""
     return f"k:{key.hex()}"
@@ -217,9 +268,25 @@ def key_tag(key: bytes) -> str:
 
 def weigh(entry: Entry) -> int:
     """Bytes that a stored response takes: body, head, tags, and what Python adds."""
-    head = sum([len(name) + len(value) + HEADER_OVERHEAD for name, value in entry.headers])
-    beside = len(entry.selecting) * HEADER_OVERHEAD + sum(map(len, entry.tags))
-    return len(entry.body) + head + beside + ENTRY_OVERHEAD
+    head = sum([_line(name, value) for name, value in entry.headers])
+    selecting = sum([HEADER_OVERHEAD + len(name) + len(digest or b"") for name, digest in entry.selecting])
+    return len(entry.body) + head + selecting + weigh_tags(entry.tags) + ENTRY_OVERHEAD
+
+
+def weigh_tags(tags: Iterable[str]) -> int:
+    """Bytes that tags take."""
+    return sum([len(tag) + TAG_OVERHEAD for tag in tags])
+
+
+def _line(name: bytes, value: bytes) -> int:
+    if name in _ALIKE and is_shared((name, value)):
+        return SHARED_LINE
+    return len(name) + len(value) + HEADER_OVERHEAD
+
+
+def rounded(weight: int) -> int:
+    """In steps of Python's allocator, so that weights are often equal."""
+    return -(-weight // 16) * 16
 
 
 def _identity(entry: Entry) -> tuple[object, ...]:
