@@ -8,9 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
-POOL = 8
-"""Connections per process. Who finds none free waits; behind the cache few ever do."""
-
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
     "PRAGMA synchronous = NORMAL",  # with WAL: a power cut may lose the last commits, never the file
@@ -34,10 +31,10 @@ class Model(DeclarativeBase):
 
 
 class Database:
-    """The engine of a URL, and its sessions. To make one connects to nothing; `close` ends its connections."""
+    """The engine of a URL, and its sessions. To make one connects to nothing; `aclose` ends its connections."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = create_async_engine(url, pool_size=POOL, max_overflow=0)
+    def __init__(self, url: str, *, pool: int = 8) -> None:
+        self.engine = create_async_engine(url, pool_size=pool, max_overflow=0)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine.sync_engine, "connect", _tune)
@@ -48,7 +45,7 @@ class Database:
         async with self.sessions() as session:
             yield session
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End all connections."""
         await self.engine.dispose()
 

@@ -26,7 +26,9 @@ class NotAuthenticated(StorefrontError):  # noqa: N818 - read as "raise NotAuthe
     """A token was `sent` that is not valid, or none at all."""
 
     def __init__(self, *, sent: bool) -> None:
-        super().__init__("the token is not valid, or no longer" if sent else "this needs a token: see POST /token")
+        super().__init__(
+            "the token is not valid, or no longer" if sent else "this needs a token: see POST /api/v1/token"
+        )
         self.sent = sent
 
 

@@ -1,6 +1,7 @@
 """Pages by keyset: a page begins after a row, not after a count, so its place does not move when rows come and go."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from storefront.errors import BadCursor
 
 ItemT = TypeVar("ItemT")
+OtherT = TypeVar("OtherT")
 
 Number = Annotated[int, Field(ge=0, lt=2**31)] | Annotated[float, Field(ge=0, lt=2**31, allow_inf_nan=False)]
 
@@ -17,6 +19,10 @@ class Page(BaseModel, Generic[ItemT]):
 
     items: list[ItemT]
     next: str | None
+
+    def showing(self, shown: Callable[[ItemT], OtherT]) -> "Page[OtherT]":
+        """Show the same page with each item in another shape."""
+        return Page(items=[shown(item) for item in self.items], next=self.next)
 
 
 class Cursor(BaseModel):

@@ -1,6 +1,7 @@
 """What an installation may change, read from `STOREFRONT_*` variables and `.env`."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -25,6 +26,7 @@ class Settings(BaseSettings):
 
     environment: Literal["dev", "production"] = "dev"
     database_url: str = "sqlite+aiosqlite:///storefront.db"
+    database_pool: Annotated[int, Gt(0)] = 8
     cache_url: str = "memory://"
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=30)
@@ -41,3 +43,9 @@ class Settings(BaseSettings):
             return self
         command = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         raise ValueError(f"STOREFRONT_SECRET {problem}: set it to what `{command}` prints")
+
+
+@cache
+def settings_of_the_environment() -> Settings:
+    """Read the settings once; whoever asks again gets the same ones."""
+    return Settings()

@@ -1,6 +1,5 @@
 """The real application over the whole catalogue, which is loaded once: each test has a copy, and an app of its own."""
 
-import asyncio
 import csv
 import gzip
 import os
@@ -8,24 +7,25 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
+from httpx import AsyncClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from redis_server import Server, servers
 from rich.console import Console
+from shop_client import bearer, client_of, lifespan, sqlite
 from sqlalchemy import event
+from starlette.types import ASGIApp
 
 from storefront.load import load
-from storefront.main import create_app
-from storefront.settings import CATALOGUE, Settings
+from storefront.main import assembled
+from storefront.parts import Parts
+from storefront.settings import CATALOGUE, Settings, settings_of_the_environment
 
 # Other work on the machine must not fail a test: no example is judged by how long it took.
 hypothesis_settings.register_profile(
@@ -34,10 +34,6 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("storefront")
 
 STOREFRONT = Path(__file__).parents[1]
-
-
-def sqlite(file: Path) -> Settings:
-    return Settings(database_url=f"sqlite+aiosqlite:///{file}", environment="dev")
 
 
 @pytest.fixture
@@ -51,6 +47,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's own environment says is not under test."""
     for name in [name for name in os.environ if name.startswith(("STOREFRONT_", "TIERCEL_"))]:
         monkeypatch.delenv(name)
+    settings_of_the_environment.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -84,34 +81,34 @@ def settings(loaded: Path, cache_url: str) -> Iterator[Settings]:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    app = create_app(settings)
+def parts(settings: Settings) -> Parts:
+    return Parts.made_for(settings)
+
+
+@pytest.fixture
+async def app(parts: Parts) -> AsyncIterator[ASGIApp]:
+    app = assembled(parts)
     async with lifespan(app):
         yield app
 
 
 @pytest.fixture
-async def shop(app: FastAPI) -> AsyncIterator[AsyncClient]:
-    """A client of the application."""
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+async def shop(app: ASGIApp) -> AsyncIterator[AsyncClient]:
+    """A client of the application, in its first version."""
+    async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture
-def statements(app: FastAPI) -> list[str]:
+def statements(parts: Parts) -> list[str]:
     """Grow by each SQL statement that the application runs."""
     seen: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         seen.append(statement)
 
-    event.listen(app.state.database.engine.sync_engine, "before_cursor_execute", note)
+    event.listen(parts.database.engine.sync_engine, "before_cursor_execute", note)
     return seen
-
-
-async def bearer(shop: AsyncClient, username: str, password: str) -> dict[str, str]:
-    answer = await shop.post("/token", data={"username": username, "password": password})
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
 @pytest.fixture
@@ -158,16 +155,3 @@ def server(settings: Settings) -> Iterator[str]:
             rest = process.stderr.read()
     assert "Finished server process" in rest
     assert "Traceback" not in rest
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    """Start and end an application as a server does: by the messages of ASGI."""
-    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-    answers: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, told.get, answers.put))
-    await told.put({"type": "lifespan.startup"})
-    assert await answers.get() == {"type": "lifespan.startup.complete"}
-    yield
-    await told.put({"type": "lifespan.shutdown"})
-    await running

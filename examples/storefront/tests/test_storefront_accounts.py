@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
 from storefront.accounts.tokens import Tokens
+from storefront.parts import Parts
 from storefront.settings import DEVELOPMENT_SECRET
 
 SECRET = DEVELOPMENT_SECRET
@@ -79,9 +79,9 @@ async def test_a_token_that_is_not_valid_is_a_401_problem_json(shop: AsyncClient
 
 
 async def test_a_scope_that_was_taken_away_is_gone_from_tokens_given_before(
-    app: FastAPI, shop: AsyncClient, alice: dict[str, str]
+    parts: Parts, shop: AsyncClient, alice: dict[str, str]
 ) -> None:
-    async with app.state.database.engine.begin() as connection:
+    async with parts.database.engine.begin() as connection:
         await connection.execute(text("UPDATE users SET scopes = '' WHERE name = 'alice'"))
     assert (await shop.patch("/products/1", json={"price": 1}, headers=alice)).status_code == 403
 

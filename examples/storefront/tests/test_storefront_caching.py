@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from httpx import AsyncClient, Response
+from httpx import AsyncClient
 from redis_server import Server
+from shop_client import is_hit
 
 
 @pytest.fixture(params=["memory", "local", "redis"])
@@ -24,10 +25,6 @@ def cache_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 CACHED = ("/products/1", "/products?cut=Ideal", "/products/facets", "/stats/prices")
-
-
-def is_hit(answer: Response) -> bool:
-    return answer.status_code == 200 and "; hit" in answer.headers["cache-status"]
 
 
 @pytest.mark.parametrize("url", CACHED)

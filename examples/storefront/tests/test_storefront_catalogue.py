@@ -10,7 +10,6 @@ from statistics import fmean, median
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from sqlalchemy import event
 
 from storefront.errors import BadCursor
 from storefront.paging import Cursor
+from storefront.parts import Parts
 
 Diamond = dict[str, Any]
 Passes = Callable[[Diamond], bool]
@@ -149,13 +149,13 @@ async def test_price_statistics_equal_an_independent_computation_over_the_csv(
         assert row["mean"] == pytest.approx(fmean(prices), abs=0.005)
 
 
-async def test_no_page_and_no_aggregate_reads_the_table_without_an_index(app: FastAPI, shop: AsyncClient) -> None:
+async def test_no_page_and_no_aggregate_reads_the_table_without_an_index(parts: Parts, shop: AsyncClient) -> None:
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
         asked.append((statement, parameters))
 
-    engine = app.state.database.engine
+    engine = parts.database.engine
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     for order in ORDERS:
         start = (await shop.get(f"/products?order={order}&limit=1")).json()["next"]
@@ -165,7 +165,10 @@ async def test_no_page_and_no_aggregate_reads_the_table_without_an_index(app: Fa
     event.remove(engine.sync_engine, "before_cursor_execute", note)
     async with engine.connect() as connection:
         plans = [
-            (statement, [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)])
+            (
+                statement,
+                [row.detail for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)],
+            )
             for statement, values in asked
         ]
     pages = [plan for statement, plan in plans if "LIMIT" in statement]

@@ -11,12 +11,15 @@ from storefront.accounts.models import User
 from storefront.accounts.service import Accounts
 from storefront.database import Database
 
+CurrentUser = Callable[..., Awaitable[User]]
+"""A dependency: `Security(current_user, scopes=[...])` gives the user, or answers 401 or 403."""
+
 SCOPES = {"products:write": "Change the price and the stock of products."}
 
 
-def guard(accounts: Accounts, database: Database) -> Callable[..., Awaitable[User]]:
-    """Make the dependency: `Security(current_user, scopes=[...])` gives the user, or answers 401 or 403."""
-    bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SCOPES, auto_error=False)
+def guard(accounts: Accounts, database: Database) -> CurrentUser:
+    """Make the dependency of one application."""
+    bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/token", scopes=SCOPES, auto_error=False)
 
     async def current_user(
         needed: SecurityScopes,

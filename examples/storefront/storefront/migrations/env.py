@@ -1,6 +1,7 @@
 """Run by Alembic: applies the steps over an async engine, all in one transaction."""
 
 import asyncio
+from contextlib import aclosing
 
 from alembic import context
 from sqlalchemy import Connection
@@ -27,12 +28,8 @@ def _apply(connection: Connection) -> None:
 
 async def _connect() -> None:
     settings = context.config.attributes.get("settings") or Settings()
-    database = Database(settings.database_url)
-    try:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(_apply)
-    finally:
-        await database.close()
+    async with aclosing(Database(settings.database_url)) as database, database.engine.begin() as connection:
+        await connection.run_sync(_apply)
 
 
 asyncio.run(_connect())

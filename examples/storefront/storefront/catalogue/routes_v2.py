@@ -1,0 +1,45 @@
+"""Products in the second version of the API: the same service and the same tags, another shape."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Security
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storefront.catalogue import service
+from storefront.catalogue.routes import ProductId
+from storefront.catalogue.schemas import Listing, ProductChange
+from storefront.catalogue.schemas_v2 import ProductOut
+from storefront.paging import Page
+from storefront.parts import Parts
+from storefront.shapes import shaped
+
+
+def products(parts: Parts) -> APIRouter:
+    """Build the routes of products."""
+    cache, routes = parts.cache, APIRouter(tags=["catalogue"])
+    per_request = Depends(parts.database.session)
+    may_write = Security(parts.current_user, scopes=["products:write"])
+
+    @routes.get("/products")
+    @shaped(cache, ttl=30, stale_while_revalidate=30, tags="products")
+    async def list_products(
+        listing: Annotated[Listing, Query()], session: Annotated[AsyncSession, per_request]
+    ) -> Page[ProductOut]:
+        """List the diamonds that pass the filters, page by page."""
+        return (await service.page(session, listing)).showing(ProductOut.of)
+
+    @routes.get("/products/{product_id}")
+    @shaped(cache, ttl="1m", stale_while_revalidate=30, tags="product:{product_id}")
+    async def read_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> ProductOut:
+        """Read one diamond."""
+        return ProductOut.of(await service.product(session, product_id))
+
+    @routes.patch("/products/{product_id}", dependencies=[may_write])
+    @cache.invalidates("product:{product_id}", "products", "facets", "stats")
+    async def change_product(
+        product_id: ProductId, wanted: ProductChange, session: Annotated[AsyncSession, per_request]
+    ) -> ProductOut:
+        """Change the price or the stock of one diamond."""
+        return ProductOut.of(await service.change(session, product_id, wanted))
+
+    return routes

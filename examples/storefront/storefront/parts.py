@@ -1,0 +1,55 @@
+"""What one application is made of. Its factory makes the parts, its lifespan opens and closes them."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from storefront import schema
+from storefront.accounts.guard import CurrentUser, guard
+from storefront.accounts.passwords import Passwords
+from storefront.accounts.service import Accounts
+from storefront.accounts.tokens import Tokens
+from storefront.database import Database
+from storefront.settings import Settings
+from tiercel import Cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one application, which share nothing with those of another. To make them connects to nothing."""
+
+    settings: Settings
+    database: Database
+    cache: Cache
+    http: httpx.AsyncClient
+    accounts: Accounts
+    current_user: CurrentUser
+
+    @classmethod
+    def made_for(cls, settings: Settings) -> "Parts":
+        """Make the parts that these settings describe."""
+        database = Database(settings.database_url, pool=settings.database_pool)
+        tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
+        accounts = Accounts(passwords=Passwords(), tokens=tokens)
+        return cls(
+            settings=settings,
+            database=database,
+            cache=Cache(settings.cache_url),
+            http=httpx.AsyncClient(timeout=5),
+            accounts=accounts,
+            current_user=guard(accounts, database),
+        )
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[None]:
+        """Be open while this is entered. What has been opened is closed, last first, also where the next one fails.
+
+        The cache is not among them: `cache.install` opens it before all this, and closes it after.
+        """
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(aclosing(self.database))
+            await opened.enter_async_context(self.http)
+            await schema.check(self.database)
+            yield
