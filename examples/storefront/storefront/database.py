@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 
-from sqlalchemy import MetaData, event
+from sqlalchemy import MetaData, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
+
+LONGEST_WAIT = 10
+"""Seconds for a connection to come free; whoever has waited so long is told to come back: 503."""
 
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
@@ -34,9 +37,13 @@ class Database:
     """The engine of a URL, and its sessions. To make one connects to nothing; `aclose` ends its connections."""
 
     def __init__(self, url: str, *, pool: int = 8) -> None:
-        self.engine = create_async_engine(url, pool_size=pool, max_overflow=0)
+        remote = make_url(url).get_backend_name() != "sqlite"
+        # Of a server that was restarted the old connections are of no use: each is tried before it is given out.
+        self.engine = create_async_engine(
+            url, pool_size=pool, max_overflow=0, pool_timeout=LONGEST_WAIT, pool_pre_ping=remote
+        )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        if self.engine.dialect.name == "sqlite":
+        if not remote:
             event.listen(self.engine.sync_engine, "connect", _tune)
 
     async def session(self) -> AsyncIterator[AsyncSession]:

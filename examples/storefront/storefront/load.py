@@ -86,6 +86,15 @@ async def _add(settings: Settings, console: Console) -> Loaded:
     async with aclosing(Database(settings.database_url)) as database, database.engine.begin() as connection:
         products_added = await _add_products(connection, settings.catalogue, console)
         users_added = await _add_demo_users(connection) if settings.environment == "dev" else 0
+        if connection.dialect.name == "postgresql":
+            # The data set brings its ids; the sequence goes on after them.
+            await connection.execute(
+                select(
+                    func.setval(
+                        func.pg_get_serial_sequence("products", "id"), select(func.max(Product.id)).scalar_subquery()
+                    )
+                )
+            )
         # The planner chooses its indexes by these counts.
         await connection.execute(text("ANALYZE"))
         products = await connection.scalar(select(func.count()).select_from(Product))

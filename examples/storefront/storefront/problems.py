@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from storefront.errors import (
@@ -45,6 +46,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StorefrontError, _of_the_domain)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(PoolTimeout, _too_busy)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -87,6 +89,10 @@ async def _of_the_framework(_request: Request, error: Exception) -> Problem:
     if not isinstance(error, HTTPException):
         raise error
     return Problem(error.status_code, error.detail, headers=error.headers)
+
+
+async def _too_busy(_request: Request, _error: Exception) -> Problem:
+    return Problem(503, "too many are waiting for the database", headers={"Retry-After": "1"})
 
 
 async def _unforeseen(_request: Request, _error: Exception) -> Problem:

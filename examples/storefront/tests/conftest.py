@@ -16,6 +16,7 @@ import pytest
 from httpx import AsyncClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from postgres_server import Postgres, running
 from redis_server import Server, servers
 from rich.console import Console
 from shop_client import bearer, client_of, lifespan, sqlite
@@ -57,6 +58,35 @@ def loaded() -> Iterator[Path]:
         file = Path(directory) / "storefront.db"
         load(sqlite(file), Console(quiet=True))
         yield file
+
+
+@pytest.fixture(scope="session")
+def three() -> Iterator[Path]:
+    """A catalogue of three."""
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "three.csv.gz"
+        with gzip.open(CATALOGUE, "rb") as diamonds, gzip.open(file, "wb") as written:
+            written.writelines(next(diamonds) for _ in range(4))
+        yield file
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with TemporaryDirectory() as directory, running(Path(directory)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def loaded_on_postgres(postgres: Postgres) -> str:
+    """The name of a database with the whole catalogue: copy it, leave it as it is."""
+    load(Settings(database_url=postgres.create("loaded")), Console(quiet=True))
+    return "loaded"
+
+
+@pytest.fixture
+def on_postgres(postgres: Postgres, loaded_on_postgres: str) -> Iterator[Settings]:
+    yield Settings(database_url=postgres.create("shop", template=loaded_on_postgres))
+    postgres.drop("shop")
 
 
 @pytest.fixture(scope="session")

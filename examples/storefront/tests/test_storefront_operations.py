@@ -1,7 +1,6 @@
 """What the README says about setting up and running."""
 
 import asyncio
-import gzip
 import os
 import sqlite3
 import subprocess
@@ -13,18 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from alembic import command
 from httpx import ASGITransport, AsyncClient
 from pydantic import ValidationError
 from redis_server import Server, free_port
 from rich.console import Console
 from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError
 
 from storefront import demo
-from storefront.load import alembic_config, load, main
+from storefront.load import load, main
 from storefront.main import create_app
-from storefront.settings import CATALOGUE, Settings
+from storefront.settings import Settings
 
 STOREFRONT = Path(__file__).parents[1]
 ROOT = STOREFRONT.parents[1]
@@ -33,13 +30,10 @@ OWN_SECRET = "x7" * 16
 
 
 @pytest.fixture
-def empty() -> Iterator[Settings]:
+def empty(three: Path) -> Iterator[Settings]:
     """No database yet, and a catalogue of three."""
     with TemporaryDirectory() as directory:
-        catalogue = Path(directory) / "three.csv.gz"
-        with gzip.open(CATALOGUE, "rb") as diamonds, gzip.open(catalogue, "wb") as three:
-            three.writelines(next(diamonds) for _ in range(4))
-        yield Settings(database_url=f"sqlite+aiosqlite:///{directory}/new.db", catalogue=catalogue)
+        yield Settings(database_url=f"sqlite+aiosqlite:///{directory}/new.db", catalogue=three)
 
 
 def ask(settings: Settings, statement: str) -> list[tuple[object, ...]]:
@@ -96,30 +90,6 @@ def test_the_users_with_known_passwords_exist_in_dev_only(empty: Settings) -> No
     production = empty.model_copy(update={"environment": "production"})
     assert load(production, QUIET) == (3, 0, 3)
     assert load(empty, QUIET) == (0, 2, 3)
-
-
-def test_migrations_go_up_and_down_and_up_again(empty: Settings) -> None:
-    config = alembic_config(empty)
-    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
-    command.upgrade(config, "head")
-    assert ask(empty, tables) == [("alembic_version",), ("products",), ("users",)]
-    command.downgrade(config, "base")
-    assert ask(empty, tables) == [("alembic_version",)]
-    command.upgrade(config, "head")
-    assert ask(empty, tables) == [("alembic_version",), ("products",), ("users",)]
-
-
-def test_a_migration_that_fails_leaves_nothing_behind(empty: Settings) -> None:
-    ask(empty, "CREATE TABLE users (id INTEGER PRIMARY KEY)")  # in the way of what the migration makes last
-    with pytest.raises(OperationalError, match="users already exists"):
-        command.upgrade(alembic_config(empty), "head")
-    assert ask(empty, "SELECT name FROM sqlite_master WHERE type = 'table'") == [("users",)]
-
-
-def test_the_migrations_make_the_tables_that_the_models_describe(empty: Settings) -> None:
-    config = alembic_config(empty)
-    command.upgrade(config, "head")
-    command.check(config)
 
 
 def test_the_database_keeps_a_write_ahead_log(settings: Settings) -> None:
