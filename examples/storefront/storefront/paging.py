@@ -1,4 +1,4 @@
-"""Pages by keyset: a page begins after a row, not after a count, so its place does not move when rows come and go."""
+"""Pages, and cursors: a page by keyset begins after a row, so its place does not move when rows come and go."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -15,14 +15,15 @@ Number = Annotated[int, Field(ge=0, lt=2**31)] | Annotated[float, Field(ge=0, lt
 
 
 class Page(BaseModel, Generic[ItemT]):
-    """Some items, and the cursor of the next page when there is one."""
+    """Some items, and the cursor of the next page when there is one; how many there are in all, where that is known."""
 
     items: list[ItemT]
     next: str | None
+    total: int | None = None
 
     def showing(self, shown: Callable[[ItemT], OtherT]) -> "Page[OtherT]":
         """Show the same page with each item in another shape."""
-        return Page(items=[shown(item) for item in self.items], next=self.next)
+        return Page(items=[shown(item) for item in self.items], next=self.next, total=self.total)
 
 
 class Cursor(BaseModel):

@@ -4,9 +4,6 @@ import csv
 import gzip
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +19,7 @@ from rich.console import Console
 from shop_client import bearer, client_of, lifespan, sqlite
 from sqlalchemy import event
 from starlette.types import ASGIApp
+from uvicorn_server import serving
 
 from storefront.load import load
 from storefront.main import assembled
@@ -33,8 +31,6 @@ hypothesis_settings.register_profile(
     "storefront", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("storefront")
-
-STOREFRONT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -167,21 +163,5 @@ def diamonds() -> list[dict[str, Any]]:
 @pytest.fixture
 def server(settings: Settings) -> Iterator[str]:
     """The URL of a uvicorn that was started as the README says, and that has to end cleanly by Ctrl-C."""
-    command = [sys.executable, "-m", "uvicorn", "storefront.main:create_app", "--factory", "--port", "0"]
-    paths = os.pathsep.join([str(STOREFRONT), *(path for path in sys.path if path)])
-    environment = os.environ | {"STOREFRONT_DATABASE_URL": settings.database_url, "PYTHONPATH": paths}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said: list[str] = []
-        for line in process.stderr:
-            said.append(line)
-            if "running on" in line:
-                break
-        try:
-            assert "running on" in said[-1], "".join(said)
-            yield said[-1].split()[4]
-        finally:
-            process.send_signal(signal.SIGINT)
-            rest = process.stderr.read()
-    assert "Finished server process" in rest
-    assert "Traceback" not in rest
+    with serving(settings) as url:
+        yield url

@@ -2,16 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.catalogue import service
-from storefront.catalogue.schemas import Facets, Filters, Listing, PriceStatistics, ProductChange, ProductOut
+from storefront.catalogue.schemas import Facets, Filters, Listing, PriceStatistics, ProductChange, ProductIn, ProductOut
 from storefront.paging import Page
 from storefront.parts import Parts
 from storefront.shapes import shaped
 
 ProductId = Annotated[int, Path(ge=1, lt=2**31)]
+ALL_OF_IT = ("product:{product_id}", "products", "facets", "stats")
+"""What is made of one product: itself, the lists that it may be on, and what is counted over many."""
 
 
 def products(parts: Parts) -> APIRouter:
@@ -34,13 +36,29 @@ def products(parts: Parts) -> APIRouter:
         """Read one diamond."""
         return await service.product(session, product_id)
 
+    @routes.post("/products", status_code=201, dependencies=[may_write])
+    @cache.invalidates("products", "facets", "stats")
+    async def add_product(
+        wanted: ProductIn, session: Annotated[AsyncSession, per_request], request: Request, response: Response
+    ) -> ProductOut:
+        """Put a diamond on sale."""
+        added = await service.add(session, wanted)
+        response.headers["Location"] = f"{request.url.path}/{added.id}"
+        return added
+
     @routes.patch("/products/{product_id}", dependencies=[may_write])
-    @cache.invalidates("product:{product_id}", "products", "facets", "stats")
+    @cache.invalidates(*ALL_OF_IT)
     async def change_product(
         product_id: ProductId, wanted: ProductChange, session: Annotated[AsyncSession, per_request]
     ) -> ProductOut:
         """Change the price or the stock of one diamond."""
         return await service.change(session, product_id, wanted)
+
+    @routes.delete("/products/{product_id}", status_code=204, dependencies=[may_write])
+    @cache.invalidates(*ALL_OF_IT)
+    async def remove_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> None:
+        """Take a diamond off the catalogue."""
+        await service.remove(session, product_id)
 
     return routes
 

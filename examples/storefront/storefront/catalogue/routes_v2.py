@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Security
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.catalogue import service
-from storefront.catalogue.routes import ProductId
-from storefront.catalogue.schemas import Listing, ProductChange
+from storefront.catalogue.routes import ALL_OF_IT, ProductId
+from storefront.catalogue.schemas import Listing, ProductChange, ProductIn
 from storefront.catalogue.schemas_v2 import ProductOut
 from storefront.paging import Page
 from storefront.parts import Parts
@@ -34,12 +34,28 @@ def products(parts: Parts) -> APIRouter:
         """Read one diamond."""
         return ProductOut.of(await service.product(session, product_id))
 
+    @routes.post("/products", status_code=201, dependencies=[may_write])
+    @cache.invalidates("products", "facets", "stats")
+    async def add_product(
+        wanted: ProductIn, session: Annotated[AsyncSession, per_request], request: Request, response: Response
+    ) -> ProductOut:
+        """Put a diamond on sale."""
+        added = ProductOut.of(await service.add(session, wanted))
+        response.headers["Location"] = f"{request.url.path}/{added.id}"
+        return added
+
     @routes.patch("/products/{product_id}", dependencies=[may_write])
-    @cache.invalidates("product:{product_id}", "products", "facets", "stats")
+    @cache.invalidates(*ALL_OF_IT)
     async def change_product(
         product_id: ProductId, wanted: ProductChange, session: Annotated[AsyncSession, per_request]
     ) -> ProductOut:
         """Change the price or the stock of one diamond."""
         return ProductOut.of(await service.change(session, product_id, wanted))
+
+    @routes.delete("/products/{product_id}", status_code=204, dependencies=[may_write])
+    @cache.invalidates(*ALL_OF_IT)
+    async def remove_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> None:
+        """Take a diamond off the catalogue."""
+        await service.remove(session, product_id)
 
     return routes

@@ -14,6 +14,7 @@ from storefront.catalogue.schemas import (
     PriceCount,
     PriceStatistics,
     ProductChange,
+    ProductIn,
     ProductOut,
 )
 from storefront.errors import BadCursor, NotFound
@@ -32,13 +33,31 @@ async def change(session: AsyncSession, product_id: int, wanted: ProductChange) 
     return changed
 
 
+async def add(session: AsyncSession, wanted: ProductIn) -> ProductOut:
+    """Put a diamond on sale. It is committed when this returns."""
+    added = ProductOut.model_validate(await queries.add(session, wanted.model_dump()))
+    await session.commit()
+    return added
+
+
+async def remove(session: AsyncSession, product_id: int) -> None:
+    """Take one diamond off the catalogue, or raise `NotFound`. It is committed when this returns."""
+    if not await queries.remove(session, product_id):
+        raise _not_found(product_id)
+    await session.commit()
+
+
 async def page(session: AsyncSession, listing: Listing) -> Page[ProductOut]:
     """Show one page of a list, or raise `BadCursor`."""
     # One more than asked for tells whether there is a next page.
     found = await queries.listed(session, listing, listing.order, _place(listing), listing.limit + 1)
     items = [ProductOut.model_validate(each) for each in found[: listing.limit]]
     more = len(found) > listing.limit
-    return Page(items=items, next=_cursor(listing.order, found[listing.limit - 1]) if more else None)
+    return Page(
+        items=items,
+        next=_cursor(listing.order, found[listing.limit - 1]) if more else None,
+        total=await queries.count(session, listing) if listing.counted else None,
+    )
 
 
 async def facets(session: AsyncSession, filters: Filters) -> Facets:
@@ -69,13 +88,17 @@ async def prices(session: AsyncSession) -> list[PriceStatistics]:
 
 def _shown(found: Product | None, product_id: int) -> ProductOut:
     if found is None:
-        raise NotFound(f"there is no product {product_id}")
+        raise _not_found(product_id)
     return ProductOut.model_validate(found)
 
 
-def _place(listing: Listing) -> tuple[float, ...] | None:
+def _not_found(product_id: int) -> NotFound:
+    return NotFound(f"there is no product {product_id}")
+
+
+def _place(listing: Listing) -> tuple[float, ...] | int:
     if listing.cursor is None:
-        return None
+        return listing.skipped
     cursor = Cursor.read(listing.cursor)
     if cursor.order != listing.order or len(cursor.after) != len(queries.ORDERS[listing.order]):
         raise BadCursor(f"this cursor is not of a list in the order {listing.order}: take it from the page before")
