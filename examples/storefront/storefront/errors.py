@@ -5,7 +5,8 @@ StorefrontError
 ├── BadCursor          a page cursor that we never gave, or gave for another order
 ├── NotAuthenticated   no token, or one that is not valid
 ├── MissingScope       a valid token that does not permit this
-├── InvalidGrant       wrong user name or password
+├── MissingRole        somebody who may not do this
+├── InvalidGrant       wrong user name, password or refresh token
 └── InvalidScope       a scope was asked for that the user does not have
 """
 
@@ -40,8 +41,15 @@ class MissingScope(StorefrontError):  # noqa: N818 - read as "raise MissingScope
         self.needed = needed
 
 
+class MissingRole(StorefrontError):  # noqa: N818 - read as "raise MissingRole"
+    """Somebody who is known, and may not do this: it is for the `role`."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"this is for the role {role}")
+
+
 class InvalidGrant(StorefrontError):  # noqa: N818 - the name of RFC 6749 §5.2
-    """The user name or the password is wrong."""
+    """The user name or the password is wrong; or the refresh token is."""
 
 
 class InvalidScope(StorefrontError):  # noqa: N818 - the name of RFC 6749 §5.2

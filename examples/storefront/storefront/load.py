@@ -1,6 +1,6 @@
 """Makes the database ready: `python -m storefront.load`.
 
-Applies the migrations, loads the catalogue, and in `dev` adds two users to try. What is there already stays as it is.
+Applies the migrations, loads the catalogue, and in `dev` adds three users to try. What is there already stays as it is.
 Whatever is cached was read before that, so it is forgotten, in all processes that share a store.
 """
 
@@ -35,6 +35,7 @@ BATCH = 2_000
 DEMO_USERS = (
     {"name": "alice", "full_name": "Alice", "password": "wonderland", "scopes": "products:write"},
     {"name": "bob", "full_name": "Bob", "password": "christmas", "scopes": ""},
+    {"name": "queen", "full_name": "The Queen", "password": "croquet", "scopes": "users:write", "role": "admin"},
 )
 """For `dev` only: everybody can read these passwords."""
 
@@ -104,6 +105,7 @@ async def _add(settings: Settings, console: Console) -> Loaded:
 async def _forget_cached(settings: Settings) -> None:
     async with aclosing(Cache(settings.cache_url, store_timeout=5)) as cache:
         await cache.clear()
+        await cache.invalidate("everything", wait="all")  # of the log: who has applied this has applied the clear
 
 
 async def _add_products(connection: AsyncConnection, catalogue: Path, console: Console) -> int:
@@ -124,6 +126,7 @@ async def _add_demo_users(connection: AsyncConnection) -> int:
             "full_name": user["full_name"],
             "password_hash": passwords.hashed(user["password"]),
             "scopes": user["scopes"],
+            "role": user.get("role", "customer"),
         }
         for user in DEMO_USERS
         if user["name"] not in present

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import httpx
 
 from storefront import schema
-from storefront.accounts.guard import CurrentUser, guard
+from storefront.accounts.guard import Guard, guard
+from storefront.accounts.identity import remembered
 from storefront.accounts.passwords import Passwords
 from storefront.accounts.service import Accounts
 from storefront.accounts.tokens import Tokens
@@ -25,21 +26,28 @@ class Parts:
     cache: Cache
     http: httpx.AsyncClient
     accounts: Accounts
-    current_user: CurrentUser
+    guard: Guard
 
     @classmethod
     def made_for(cls, settings: Settings) -> "Parts":
         """Make the parts that these settings describe."""
         database = Database(settings.database_url, pool=settings.database_pool)
         tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
-        accounts = Accounts(passwords=Passwords(), tokens=tokens)
+        cache = Cache(settings.cache_url)
+        accounts = Accounts(
+            passwords=Passwords(),
+            tokens=tokens,
+            cache=cache,
+            identity_of=remembered(cache, database),
+            lifetime=settings.session_lifetime,
+        )
         return cls(
             settings=settings,
             database=database,
-            cache=Cache(settings.cache_url),
+            cache=cache,
             http=httpx.AsyncClient(timeout=5),
             accounts=accounts,
-            current_user=guard(accounts, database),
+            guard=guard(accounts),
         )
 
     @asynccontextmanager

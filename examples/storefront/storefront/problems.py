@@ -14,11 +14,16 @@ from storefront.errors import (
     BadCursor,
     InvalidGrant,
     InvalidScope,
+    MissingRole,
     MissingScope,
     NotAuthenticated,
     NotFound,
     StorefrontError,
 )
+from tiercel import NotAcknowledged
+
+STATUSES: Mapping[type[Exception], int] = {NotFound: 404, BadCursor: 400, MissingRole: 403}
+"""Of the errors that need no more than a status."""
 
 
 class Problem(JSONResponse):
@@ -47,16 +52,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(PoolTimeout, _too_busy)
+    app.add_exception_handler(NotAcknowledged, _not_for_all)
     app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _of_the_domain(_request: Request, error: Exception) -> Problem:
     detail = str(error)
     match error:
-        case NotFound():
-            return Problem(404, detail)
-        case BadCursor():
-            return Problem(400, detail)
         case NotAuthenticated(sent=sent):
             # RFC 6750 §3.1: who sent no token is not told of an error.
             challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
@@ -69,7 +71,7 @@ async def _of_the_domain(_request: Request, error: Exception) -> Problem:
         case InvalidScope():
             return _of_the_token_endpoint("invalid_scope", detail)
         case _:
-            raise error
+            return Problem(STATUSES[type(error)], detail)
 
 
 def _of_the_token_endpoint(code: str, detail: str) -> Problem:
@@ -93,6 +95,11 @@ async def _of_the_framework(_request: Request, error: Exception) -> Problem:
 
 async def _too_busy(_request: Request, _error: Exception) -> Problem:
     return Problem(503, "too many are waiting for the database", headers={"Retry-After": "1"})
+
+
+async def _not_for_all(_request: Request, _error: Exception) -> Problem:
+    # Whether it was done nobody can tell the client; what was cached of it is of no use here, and soon elsewhere.
+    return Problem(503, "not everybody could be told of this change: try again", headers={"Retry-After": "1"})
 
 
 async def _unforeseen(_request: Request, _error: Exception) -> Problem:

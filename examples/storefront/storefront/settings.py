@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     database_pool: Annotated[int, Gt(0)] = 8
     cache_url: str = "memory://"
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
-    token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=30)
+    token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=15)
+    session_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(days=30)
     catalogue: Path = CATALOGUE
 
     @model_validator(mode="after")

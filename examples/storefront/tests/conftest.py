@@ -149,6 +149,12 @@ async def bob(shop: AsyncClient) -> dict[str, str]:
     return await bearer(shop, "bob", "christmas")
 
 
+@pytest.fixture
+async def queen(shop: AsyncClient) -> dict[str, str]:
+    """The headers of an administrator."""
+    return await bearer(shop, "queen", "croquet")
+
+
 @pytest.fixture(scope="session")
 def diamonds() -> list[dict[str, Any]]:
     """The data set, read without the help of what is under test."""

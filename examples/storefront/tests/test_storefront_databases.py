@@ -89,6 +89,9 @@ def test_a_database_that_lacks_a_migration_is_refused_and_one_of_a_later_release
         asyncio.run(checked())
     command.upgrade(alembic_config(new), "head")
     asyncio.run(checked())
+    command.downgrade(alembic_config(new), "0001")
+    with pytest.raises(WrongTables, match="at revision 0001"):
+        asyncio.run(checked())
     run(new, "UPDATE alembic_version SET version_num = '9999'")
     asyncio.run(checked())
 

@@ -20,7 +20,7 @@ def products(parts: Parts) -> APIRouter:
     """Build the routes of products: what they need is handed in, nothing is made at import."""
     cache, routes = parts.cache, APIRouter(tags=["catalogue"])
     per_request = Depends(parts.database.session)
-    may_write = Security(parts.current_user, scopes=["products:write"])
+    may_write = Security(parts.guard.current_user, scopes=["products:write"])
 
     @routes.get("/products")
     @shaped(cache, ttl=30, stale_while_revalidate=30, tags="products")

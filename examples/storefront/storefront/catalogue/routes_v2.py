@@ -18,7 +18,7 @@ def products(parts: Parts) -> APIRouter:
     """Build the routes of products."""
     cache, routes = parts.cache, APIRouter(tags=["catalogue"])
     per_request = Depends(parts.database.session)
-    may_write = Security(parts.current_user, scopes=["products:write"])
+    may_write = Security(parts.guard.current_user, scopes=["products:write"])
 
     @routes.get("/products")
     @shaped(cache, ttl=30, stale_while_revalidate=30, tags="products")

@@ -11,7 +11,7 @@ import storefront.catalogue.models
 from storefront.database import Database, Model
 from storefront.settings import Settings
 
-TABLES = (storefront.accounts.models.User, storefront.catalogue.models.Product)
+TABLES = (storefront.accounts.models, storefront.catalogue.models)
 """Named so that they are imported: then the metadata knows them, and `alembic check` compares them."""
 
 
