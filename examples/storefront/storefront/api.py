@@ -5,6 +5,8 @@ from fastapi import APIRouter
 import storefront.accounts.routes
 import storefront.catalogue.routes
 import storefront.catalogue.routes_v2
+import storefront.orders.routes
+import storefront.reviews.routes
 from storefront.parts import Parts
 
 
@@ -20,7 +22,12 @@ def v2(parts: Parts) -> APIRouter:
 
 def _the_same(parts: Parts) -> tuple[APIRouter, ...]:
     # Above the products: of /products/facets and /products/{product_id} the first that matches answers.
-    return (storefront.catalogue.routes.overviews(parts), storefront.accounts.routes.router(parts))
+    return (
+        storefront.catalogue.routes.overviews(parts),
+        storefront.accounts.routes.router(parts),
+        storefront.orders.routes.router(parts),
+        storefront.reviews.routes.router(parts),
+    )
 
 
 def _version(prefix: str, *routers: APIRouter) -> APIRouter:

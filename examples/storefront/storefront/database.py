@@ -1,8 +1,9 @@
 """The engine, its sessions, and the class that all tables derive from."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
-from sqlalchemy import MetaData, event, make_url
+from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -17,6 +18,17 @@ PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 5000",
 )
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC, and read as such: SQLite forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its signature
+        """Say which zone it is."""
+        return None if value is None else value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Model(DeclarativeBase):

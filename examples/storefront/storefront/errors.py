@@ -2,6 +2,8 @@
 
 StorefrontError
 ├── NotFound           there is no such thing
+├── Conflict           it does not go together with what there is
+├── KeyReused          an idempotency key that names another request
 ├── BadCursor          a page cursor that we never gave, or gave for another order
 ├── NotAuthenticated   no token, or one that is not valid
 ├── MissingScope       a valid token that does not permit this
@@ -17,6 +19,14 @@ class StorefrontError(Exception):
 
 class NotFound(StorefrontError):  # noqa: N818 - read as "raise NotFound"
     """There is no such thing."""
+
+
+class Conflict(StorefrontError):  # noqa: N818 - read as "raise Conflict"
+    """It does not go together with what there is: too few in stock, one like it already."""
+
+
+class KeyReused(StorefrontError):  # noqa: N818 - read as "raise KeyReused"
+    """An idempotency key that names another request."""
 
 
 class BadCursor(StorefrontError):  # noqa: N818 - read as "raise BadCursor"

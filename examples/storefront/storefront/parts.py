@@ -13,6 +13,8 @@ from storefront.accounts.passwords import Passwords
 from storefront.accounts.service import Accounts
 from storefront.accounts.tokens import Tokens
 from storefront.database import Database
+from storefront.orders.service import Orders
+from storefront.reviews.service import Reviews
 from storefront.settings import Settings
 from tiercel import Cache
 
@@ -27,6 +29,8 @@ class Parts:
     http: httpx.AsyncClient
     accounts: Accounts
     guard: Guard
+    orders: Orders
+    reviews: Reviews
 
     @classmethod
     def made_for(cls, settings: Settings) -> "Parts":
@@ -48,6 +52,8 @@ class Parts:
             http=httpx.AsyncClient(timeout=5),
             accounts=accounts,
             guard=guard(accounts),
+            orders=Orders(cache=cache),
+            reviews=Reviews(cache=cache),
         )
 
     @asynccontextmanager

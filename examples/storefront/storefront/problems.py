@@ -12,8 +12,10 @@ from starlette.exceptions import HTTPException
 
 from storefront.errors import (
     BadCursor,
+    Conflict,
     InvalidGrant,
     InvalidScope,
+    KeyReused,
     MissingRole,
     MissingScope,
     NotAuthenticated,
@@ -22,7 +24,13 @@ from storefront.errors import (
 )
 from tiercel import NotAcknowledged
 
-STATUSES: Mapping[type[Exception], int] = {NotFound: 404, BadCursor: 400, MissingRole: 403}
+STATUSES: Mapping[type[Exception], int] = {
+    NotFound: 404,
+    BadCursor: 400,
+    MissingRole: 403,
+    Conflict: 409,
+    KeyReused: 422,
+}
 """Of the errors that need no more than a status."""
 
 

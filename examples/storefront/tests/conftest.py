@@ -85,6 +85,13 @@ def on_postgres(postgres: Postgres, loaded_on_postgres: str) -> Iterator[Setting
     postgres.drop("shop")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest) -> Settings:
+    """The whole catalogue in SQLite, and in PostgreSQL."""
+    found: Settings = request.getfixturevalue("settings" if request.param == "sqlite" else "on_postgres")
+    return found
+
+
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Server]:
     with TemporaryDirectory() as directory:

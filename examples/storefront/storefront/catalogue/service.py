@@ -1,5 +1,6 @@
 """What the shop does with its diamonds."""
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.catalogue import queries
@@ -17,7 +18,7 @@ from storefront.catalogue.schemas import (
     ProductIn,
     ProductOut,
 )
-from storefront.errors import BadCursor, NotFound
+from storefront.errors import BadCursor, Conflict, NotFound
 from storefront.paging import Cursor, Page
 
 
@@ -41,9 +42,15 @@ async def add(session: AsyncSession, wanted: ProductIn) -> ProductOut:
 
 
 async def remove(session: AsyncSession, product_id: int) -> None:
-    """Take one diamond off the catalogue, or raise `NotFound`. It is committed when this returns."""
-    if not await queries.remove(session, product_id):
-        raise _not_found(product_id)
+    """Take one diamond off the catalogue, or raise `NotFound`; `Conflict` where somebody has bought or reviewed it.
+
+    It is committed when this returns.
+    """
+    try:
+        if not await queries.remove(session, product_id):
+            raise _not_found(product_id)
+    except IntegrityError:
+        raise Conflict(f"product {product_id} was bought or reviewed: set its stock to 0 instead") from None
     await session.commit()
 
 

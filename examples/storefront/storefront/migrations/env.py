@@ -8,10 +8,17 @@ from sqlalchemy import Connection
 
 import storefront.accounts.models
 import storefront.catalogue.models
+import storefront.orders.models
+import storefront.reviews.models
 from storefront.database import Database, Model
 from storefront.settings import Settings
 
-TABLES = (storefront.accounts.models, storefront.catalogue.models)
+TABLES = (
+    storefront.accounts.models,
+    storefront.catalogue.models,
+    storefront.orders.models,
+    storefront.reviews.models,
+)
 """Named so that they are imported: then the metadata knows them, and `alembic check` compares them."""
 
 

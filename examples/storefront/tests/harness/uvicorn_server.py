@@ -15,7 +15,7 @@ STOREFRONT = Path(__file__).parents[2]
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """These settings as variables; and where the programs are, when none of them is installed."""
-    paths = os.pathsep.join([str(STOREFRONT), *(path for path in sys.path if path)])
+    paths = os.pathsep.join([str(STOREFRONT), str(Path(__file__).parent), *(path for path in sys.path if path)])
     told = {name: str(value) for name, value in settings.model_dump(mode="json", exclude={"secret"}).items()}
     return {**os.environ, **{f"STOREFRONT_{name.upper()}": value for name, value in told.items()}, "PYTHONPATH": paths}
 
