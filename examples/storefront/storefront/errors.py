@@ -4,6 +4,7 @@ StorefrontError
 ├── NotFound           there is no such thing
 ├── Conflict           it does not go together with what there is
 ├── KeyReused          an idempotency key that names another request
+├── TooOften           somebody has asked more often than they may
 ├── BadCursor          a page cursor that we never gave, or gave for another order
 ├── NotAuthenticated   no token, or one that is not valid
 ├── MissingScope       a valid token that does not permit this
@@ -27,6 +28,14 @@ class Conflict(StorefrontError):  # noqa: N818 - read as "raise Conflict"
 
 class KeyReused(StorefrontError):  # noqa: N818 - read as "raise KeyReused"
     """An idempotency key that names another request."""
+
+
+class TooOften(StorefrontError):  # noqa: N818 - read as "raise TooOften"
+    """Somebody has asked more often than they may; `seconds` from now they may again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many requests: try again in {seconds} s")
+        self.seconds = seconds
 
 
 class BadCursor(StorefrontError):  # noqa: N818 - read as "raise BadCursor"

@@ -1,6 +1,6 @@
 """What one application is made of. Its factory makes the parts, its lifespan opens and closes them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from storefront.database import Database
 from storefront.orders.service import Orders
 from storefront.reviews.service import Reviews
 from storefront.settings import Settings
+from storefront.throttle import Throttle, per_user
 from tiercel import Cache
 
 
@@ -29,6 +30,8 @@ class Parts:
     http: httpx.AsyncClient
     accounts: Accounts
     guard: Guard
+    throttle: Throttle
+    limited: Callable[..., Awaitable[None]]
     orders: Orders
     reviews: Reviews
 
@@ -45,13 +48,16 @@ class Parts:
             identity_of=remembered(cache, database),
             lifetime=settings.session_lifetime,
         )
+        let_in, throttle = guard(accounts), Throttle(settings.rate_url)
         return cls(
             settings=settings,
             database=database,
             cache=cache,
             http=httpx.AsyncClient(timeout=5),
             accounts=accounts,
-            guard=guard(accounts),
+            guard=let_in,
+            throttle=throttle,
+            limited=per_user(let_in, throttle, settings.rate_user),
             orders=Orders(cache=cache),
             reviews=Reviews(cache=cache),
         )
@@ -65,5 +71,6 @@ class Parts:
         async with AsyncExitStack() as opened:
             await opened.enter_async_context(aclosing(self.database))
             await opened.enter_async_context(self.http)
+            await opened.enter_async_context(aclosing(self.throttle))
             await schema.check(self.database)
             yield

@@ -21,6 +21,7 @@ from storefront.errors import (
     NotAuthenticated,
     NotFound,
     StorefrontError,
+    TooOften,
 )
 from tiercel import NotAcknowledged
 
@@ -74,12 +75,20 @@ async def _of_the_domain(_request: Request, error: Exception) -> Problem:
         case MissingScope(needed=needed):
             challenge = f'Bearer error="insufficient_scope", scope="{needed}"'
             return Problem(403, detail, headers={"WWW-Authenticate": challenge})
+        case TooOften():
+            return too_often(error)
         case InvalidGrant():
             return _of_the_token_endpoint("invalid_grant", detail)
         case InvalidScope():
             return _of_the_token_endpoint("invalid_scope", detail)
         case _:
             return Problem(STATUSES[type(error)], detail)
+
+
+def too_often(error: TooOften) -> Problem:
+    """Tell when to come back. That is true now, and for this client: nobody is to store it."""
+    headers = {"Retry-After": str(error.seconds), "Cache-Control": "no-store"}
+    return Problem(429, str(error), headers=headers)
 
 
 def _of_the_token_endpoint(code: str, detail: str) -> Problem:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from annotated_types import Gt
-from pydantic import SecretStr, model_validator
+from limits import parse
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVELOPMENT_SECRET = "storefront-development-secret-known-to-everyone"  # noqa: S105 - refused outside dev
@@ -14,6 +15,19 @@ SHORTEST_SECRET = 32
 """Bytes: a key for HS256 is at least as long as its hash, RFC 7518 §3.2."""
 
 CATALOGUE = Path(__file__).parents[1] / "data" / "diamonds.csv.gz"
+
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/*]+$")]
+"""Named one by one: `*` would let every page ask."""
+
+
+def _readable(rate: str) -> str:
+    parse(rate)
+    return rate
+
+
+Rate = Annotated[str, AfterValidator(_readable)]
+"""As `limits` reads it: `10/minute`, `100 per hour`."""
 
 
 class Settings(BaseSettings):
@@ -28,6 +42,14 @@ class Settings(BaseSettings):
     database_url: str = "sqlite+aiosqlite:///storefront.db"
     database_pool: Annotated[int, Gt(0)] = 8
     cache_url: str = "memory://"
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    cors_origins: tuple[Origin, ...] = ()
+    body_limit: Annotated[int, Gt(0)] = 1_000_000
+    rate: Rate = "1200/minute"
+    rate_search: Rate = "600/minute"
+    rate_login: Rate = "60/minute"
+    rate_user: Rate = "120/minute"
+    rate_url: str = "memory://"
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=15)
     session_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(days=30)

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn_server import serving
 
 from storefront.load import load
-from storefront.main import assembled
+from storefront.main import surrounded
 from storefront.parts import Parts
 from storefront.settings import CATALOGUE, Settings, settings_of_the_environment
 
@@ -120,7 +120,7 @@ def parts(settings: Settings) -> Parts:
 
 @pytest.fixture
 async def app(parts: Parts) -> AsyncIterator[ASGIApp]:
-    app = assembled(parts)
+    app = surrounded(parts)
     async with lifespan(app):
         yield app
 

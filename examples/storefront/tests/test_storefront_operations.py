@@ -12,15 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from httpx import ASGITransport, AsyncClient
 from pydantic import ValidationError
 from redis_server import Server, free_port
 from rich.console import Console
+from shop_client import client_of, lifespan
 from sqlalchemy import make_url
 
 from storefront import demo
 from storefront.load import load, main
-from storefront.main import create_app
+from storefront.main import assembled
+from storefront.parts import Parts
 from storefront.settings import Settings
 
 STOREFRONT = Path(__file__).parents[1]
@@ -58,11 +59,8 @@ async def test_loading_forgets_what_was_cached(empty: Settings, redis: Server) -
     shared = empty.model_copy(update={"cache_url": f"redis://127.0.0.1:{redis.port}"})
     await asyncio.to_thread(load, shared, QUIET)
     ask(shared, "DELETE FROM products WHERE id = 2")
-    app = create_app(shared)
-    async with (
-        app.router.lifespan_context(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://shop/api/v1") as shop,
-    ):
+    app = assembled(Parts.made_for(shared))
+    async with lifespan(app), client_of(app) as shop:
         assert [product["id"] for product in (await shop.get("/products")).json()["items"]] == [1, 3]
         assert await asyncio.to_thread(load, shared, QUIET) == (1, 0, 3)
         assert [product["id"] for product in (await shop.get("/products")).json()["items"]] == [1, 2, 3]

@@ -18,9 +18,10 @@ def router(parts: Parts) -> APIRouter:
     """Build the routes of one application. Each user sees and buys their own."""
     routes = APIRouter(tags=["orders"])
     per_request = Depends(parts.database.session)
+    limited = Depends(parts.limited)
     who = Security(parts.guard.current_user)
 
-    @routes.post("/orders", status_code=201)
+    @routes.post("/orders", status_code=201, dependencies=[limited])
     async def place_order(
         wanted: OrderIn,
         idempotency_key: Key,
@@ -35,7 +36,7 @@ def router(parts: Parts) -> APIRouter:
         return placed
 
     # `user.id`: a token may change, the user stays.
-    @routes.get("/orders")
+    @routes.get("/orders", dependencies=[limited])
     @shaped(parts.cache, ttl="5m", tags="orders:{user.id}", per="user.id")
     async def list_orders(
         which: Annotated[Slice, Query()], user: Annotated[Identity, who], session: Annotated[AsyncSession, per_request]

@@ -26,7 +26,7 @@ def router(parts: Parts) -> APIRouter:
         """List what customers say of a product, the newest first."""
         return await parts.reviews.page(session, product_id, which)
 
-    @routes.post("/reviews", status_code=201)
+    @routes.post("/reviews", status_code=201, dependencies=[Depends(parts.limited)])
     async def write_review(
         product_id: ProductId,
         wanted: ReviewIn,
