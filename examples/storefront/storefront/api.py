@@ -5,6 +5,7 @@ from fastapi import APIRouter
 import storefront.accounts.routes
 import storefront.catalogue.routes
 import storefront.catalogue.routes_v2
+import storefront.currencies.routes
 import storefront.orders.routes
 import storefront.reviews.routes
 from storefront.parts import Parts
@@ -25,6 +26,7 @@ def _the_same(parts: Parts) -> tuple[APIRouter, ...]:
     return (
         storefront.catalogue.routes.overviews(parts),
         storefront.accounts.routes.router(parts),
+        storefront.currencies.routes.router(parts),
         storefront.orders.routes.router(parts),
         storefront.reviews.routes.router(parts),
     )

@@ -4,6 +4,7 @@ StorefrontError
 ├── NotFound           there is no such thing
 ├── Conflict           it does not go together with what there is
 ├── KeyReused          an idempotency key that names another request
+├── Unavailable        a service of others that we need does not answer
 ├── TooOften           somebody has asked more often than they may
 ├── BadCursor          a page cursor that we never gave, or gave for another order
 ├── NotAuthenticated   no token, or one that is not valid
@@ -28,6 +29,10 @@ class Conflict(StorefrontError):  # noqa: N818 - read as "raise Conflict"
 
 class KeyReused(StorefrontError):  # noqa: N818 - read as "raise KeyReused"
     """An idempotency key that names another request."""
+
+
+class Unavailable(StorefrontError):  # noqa: N818 - read as "raise Unavailable"
+    """A service of others that we need does not answer."""
 
 
 class TooOften(StorefrontError):  # noqa: N818 - read as "raise TooOften"

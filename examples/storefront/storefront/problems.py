@@ -22,6 +22,7 @@ from storefront.errors import (
     NotFound,
     StorefrontError,
     TooOften,
+    Unavailable,
 )
 from tiercel import NotAcknowledged
 
@@ -31,6 +32,7 @@ STATUSES: Mapping[type[Exception], int] = {
     MissingRole: 403,
     Conflict: 409,
     KeyReused: 422,
+    Unavailable: 503,
 }
 """Of the errors that need no more than a status."""
 

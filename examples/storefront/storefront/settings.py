@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     rate_login: Rate = "60/minute"
     rate_user: Rate = "120/minute"
     rate_url: str = "memory://"
+    bank_url: str = "https://bank.example"
+    bank_rates_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=10)
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=15)
     session_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(days=30)

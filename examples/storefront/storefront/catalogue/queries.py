@@ -119,6 +119,11 @@ def _summed(groups: CTE, facet: str) -> Select[str, str, int]:
     return select(literal(facet), value, cast(func.sum(groups.c.size), Integer)).group_by(value)
 
 
+async def weighed(session: AsyncSession) -> Sequence[tuple[float, int]]:
+    """Read weight and price of all diamonds."""
+    return [(carat, price) for carat, price in await session.execute(select(Product.carat, Product.price))]
+
+
 async def prices(session: AsyncSession) -> Sequence[Row[Cut, Color, int, int, int, float, float]]:
     """Count, minimum, maximum, mean and median of the prices of each cut and color, over the whole catalogue."""
     group = (Product.cut, Product.color)

@@ -6,7 +6,19 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.catalogue import service
-from storefront.catalogue.schemas import Facets, Filters, Listing, PriceStatistics, ProductChange, ProductIn, ProductOut
+from storefront.catalogue.grades import Clarity, Color, Cut
+from storefront.catalogue.schemas import (
+    Facets,
+    Filters,
+    Grading,
+    Listing,
+    PriceStatistics,
+    ProductChange,
+    ProductIn,
+    ProductOut,
+    Trend,
+)
+from storefront.catalogue.trend import trend
 from storefront.paging import Page
 from storefront.parts import Parts
 from storefront.shapes import shaped
@@ -75,6 +87,19 @@ def overviews(parts: Parts) -> APIRouter:
     ) -> Facets:
         """Count the diamonds that pass the filters by cut, color, clarity and price."""
         return await service.facets(session, filters)
+
+    @routes.get("/stats/trend")
+    @shaped(cache, ttl="1h", stale_while_revalidate="1h", tags="stats")
+    async def read_trend(session: Annotated[AsyncSession, per_request]) -> Trend:
+        """Read how prices go with weight."""
+        return await parts.workshop.do(trend, await service.weighed(session))
+
+    # Synchronous, so FastAPI runs it in a thread; the cache makes no difference of that.
+    @routes.get("/grades")
+    @shaped(cache, ttl="1d")
+    def read_grades() -> Grading:
+        """Read in what words diamonds are graded, worst to best."""
+        return Grading(cut=list(Cut), color=list(Color), clarity=list(Clarity))
 
     @routes.get("/stats/prices")
     @shaped(cache, ttl="10m", stale_while_revalidate="5m", tags="stats")

@@ -155,3 +155,19 @@ class PriceStatistics(BaseModel):
     max: int
     mean: float
     median: float
+
+
+class Trend(BaseModel):
+    """Price = base × carat ^ exponent, over so many diamonds."""
+
+    base: float
+    exponent: float
+    count: int
+
+
+class Grading(BaseModel):
+    """The words in which diamonds are graded, worst to best."""
+
+    cut: list[Cut]
+    color: list[Color]
+    clarity: list[Clarity]

@@ -93,6 +93,11 @@ async def prices(session: AsyncSession) -> list[PriceStatistics]:
     ]
 
 
+async def weighed(session: AsyncSession) -> list[tuple[float, int]]:
+    """Tell weight and price of all diamonds."""
+    return list(await queries.weighed(session))
+
+
 def _shown(found: Product | None, product_id: int) -> ProductOut:
     if found is None:
         raise _not_found(product_id)
