@@ -4,12 +4,28 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from storefront import api, health, logs, problems
 from storefront.middleware import around
 from storefront.parts import Parts
 from storefront.settings import Settings, settings_of_the_environment
+
+TAGS = [
+    {"name": "catalogue", "description": "Diamonds: to find, to count, and, with the scope products:write, to change."},
+    {"name": "accounts", "description": "Login by the OAuth2 password flow; what users may do."},
+    {"name": "orders", "description": "What you have bought. Errors are problem details, RFC 9457, as everywhere."},
+    {"name": "reviews", "description": "What customers say of a product."},
+    {"name": "currencies", "description": "Prices by the rates of a bank."},
+    {"name": "operations", "description": "For whoever starts and stops this."},
+]
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation as its function, and by its version: what clients that are generated call it."""
+    version = route.path.split("/")[2] if route.path.startswith("/api/") else ""
+    return "_".join(part for part in (version, route.name) if part)
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -31,7 +47,16 @@ def assembled(parts: Parts) -> FastAPI:
         async with parts.open():
             yield
 
-    app = FastAPI(title="Storefront", description="53,940 real diamonds, cached by Tiercel.", lifespan=lifespan)
+    app = FastAPI(
+        title="Storefront",
+        version="2",
+        description="53,940 real diamonds, cached by Tiercel.",
+        openapi_tags=TAGS,
+        # In production nobody is told more than they need; the documents are made where the program is built.
+        openapi_url=None if parts.settings.environment == "production" else "/openapi.json",
+        generate_unique_id_function=operation_id,
+        lifespan=lifespan,
+    )
     for version in (api.v1(parts), api.v2(parts)):
         app.include_router(version)
     app.include_router(health.router(parts))

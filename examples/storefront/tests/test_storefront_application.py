@@ -104,3 +104,23 @@ async def test_a_change_in_one_version_is_seen_in_the_other(
 def product(answer: Response) -> dict[str, Any]:
     found: dict[str, Any] = answer.json()
     return found["items"][0] if "items" in found else found
+
+
+async def test_the_openapi_document_names_each_operation_and_describes_what_the_cache_does(shop: AsyncClient) -> None:
+    document = (await shop.get("http://shop/openapi.json")).json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert {"v1_read_product", "v2_read_product", "v1_place_order", "read_health"} <= set(names)
+    assert len(names) == len(set(names))
+    assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in document["tags"]}
+    cached = document["paths"]["/api/v2/products/{product_id}"]["get"]["responses"]
+    assert {"ETag", "Age", "Cache-Control", "Cache-Status"} <= set(cached["200"]["headers"])
+    assert "304" in cached
+    assert "304" not in document["paths"]["/healthz"]["get"]["responses"]
+
+
+async def test_production_shows_no_document(settings: Settings) -> None:
+    app = assembled(Parts.made_for(settings.model_copy(update={"environment": "production"})))
+    async with lifespan(app), client_of(app) as shop:
+        for url in ("/openapi.json", "/docs", "/redoc"):
+            assert (await shop.get(f"http://shop{url}")).status_code == 404
