@@ -16,7 +16,7 @@ def announce(port: int) -> None:
     """Print what to try as soon as somebody answers."""
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
                 break
         except OSError:
             time.sleep(0.1)
@@ -40,7 +40,9 @@ def main() -> None:
         sys.exit(f"The storefront did not start: {error}. If port {port} is taken: make demo PORT={port + 1}")
     threading.Thread(target=announce, args=[port], daemon=True).start()
     try:
-        uvicorn.run("storefront.main:create_app", factory=True, fd=listening.fileno(), workers=workers)
+        uvicorn.run(
+            "storefront.main:create_app", factory=True, fd=listening.fileno(), workers=workers, access_log=False
+        )
     except KeyboardInterrupt:
         print("The storefront is closed.")
 

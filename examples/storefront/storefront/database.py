@@ -1,15 +1,16 @@
 """The engine, its sessions, and the class that all tables derive from."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
-from sqlalchemy import MetaData, event
+from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
-POOL = 8
-"""Connections per process. Who finds none free waits; behind the cache few ever do."""
+LONGEST_WAIT = 10
+"""Seconds for a connection to come free; whoever has waited so long is told to come back: 503."""
 
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
@@ -17,6 +18,17 @@ PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 5000",
 )
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC, and read as such: SQLite forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its signature
+        """Say which zone it is."""
+        return None if value is None else value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Model(DeclarativeBase):
@@ -27,19 +39,23 @@ class Model(DeclarativeBase):
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
             "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
             "pk": "pk_%(table_name)s",
         }
     )
 
 
 class Database:
-    """The engine of a URL, and its sessions. To make one connects to nothing; `close` ends its connections."""
+    """The engine of a URL, and its sessions. To make one connects to nothing; `aclose` ends its connections."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = create_async_engine(url, pool_size=POOL, max_overflow=0)
+    def __init__(self, url: str, *, pool: int = 8) -> None:
+        remote = make_url(url).get_backend_name() != "sqlite"
+        # Of a server that was restarted the old connections are of no use: each is tried before it is given out.
+        self.engine = create_async_engine(
+            url, pool_size=pool, max_overflow=0, pool_timeout=LONGEST_WAIT, pool_pre_ping=remote
+        )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        if self.engine.dialect.name == "sqlite":
+        if not remote:
             event.listen(self.engine.sync_engine, "connect", _tune)
 
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -48,7 +64,7 @@ class Database:
         async with self.sessions() as session:
             yield session
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End all connections."""
         await self.engine.dispose()
 

@@ -7,24 +7,24 @@ from rich.console import Console
 LINES = (
     (
         "twice. Cache-Status: first fwd=uri-miss; stored, then hit; ttl=..., and Age",
-        "curl -si URL/products/1",
+        "curl -si URL/api/v1/products/1",
     ),
     (
         "Cache-Status: hit. The route does not read utm_source, so it is the same entry",
-        "curl -si 'URL/products/1?utm_source=mail'",
+        "curl -si 'URL/api/v1/products/1?utm_source=mail'",
     ),
     (
         "twice. 200 with an ETag, after a walk over all 53,940 prices; then 304 Not Modified, with no SQL",
-        "curl -si --etag-save /tmp/storefront.etag --etag-compare /tmp/storefront.etag URL/stats/prices",
+        "curl -si --etag-save /tmp/storefront.etag --etag-compare /tmp/storefront.etag URL/api/v1/stats/prices",
     ),
     (
         "twice. Cache-Control: private; the hit is Alice's alone, and her token was checked for it",
-        """TOKEN=$(curl -s URL/token -d username=alice -d password=wonderland | cut -d'"' -f4)
-curl -si URL/me -H "Authorization: Bearer $TOKEN\"""",
+        """TOKEN=$(curl -s URL/api/v1/token -d username=alice -d password=wonderland | cut -d'"' -f4)
+curl -si URL/api/v1/me -H "Authorization: Bearer $TOKEN\"""",
     ),
     (
         "and then the first line again: not a hit, and it has the new price and version",
-        """curl -si -X PATCH URL/products/1 -H "Authorization: Bearer $TOKEN" --json '{"price": 330}'""",
+        """curl -si -X PATCH URL/api/v1/products/1 -H "Authorization: Bearer $TOKEN" --json '{"price": 330}'""",
     ),
 )
 """What to look at, and what to type."""

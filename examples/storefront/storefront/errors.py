@@ -2,10 +2,15 @@
 
 StorefrontError
 ├── NotFound           there is no such thing
+├── Conflict           it does not go together with what there is
+├── KeyReused          an idempotency key that names another request
+├── Unavailable        a service of others that we need does not answer
+├── TooOften           somebody has asked more often than they may
 ├── BadCursor          a page cursor that we never gave, or gave for another order
 ├── NotAuthenticated   no token, or one that is not valid
 ├── MissingScope       a valid token that does not permit this
-├── InvalidGrant       wrong user name or password
+├── MissingRole        somebody who may not do this
+├── InvalidGrant       wrong user name, password or refresh token
 └── InvalidScope       a scope was asked for that the user does not have
 """
 
@@ -18,6 +23,26 @@ class NotFound(StorefrontError):  # noqa: N818 - read as "raise NotFound"
     """There is no such thing."""
 
 
+class Conflict(StorefrontError):  # noqa: N818 - read as "raise Conflict"
+    """It does not go together with what there is: too few in stock, one like it already."""
+
+
+class KeyReused(StorefrontError):  # noqa: N818 - read as "raise KeyReused"
+    """An idempotency key that names another request."""
+
+
+class Unavailable(StorefrontError):  # noqa: N818 - read as "raise Unavailable"
+    """A service of others that we need does not answer."""
+
+
+class TooOften(StorefrontError):  # noqa: N818 - read as "raise TooOften"
+    """Somebody has asked more often than they may; `seconds` from now they may again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many requests: try again in {seconds} s")
+        self.seconds = seconds
+
+
 class BadCursor(StorefrontError):  # noqa: N818 - read as "raise BadCursor"
     """A page cursor that we never gave, or gave for another order."""
 
@@ -26,7 +51,9 @@ class NotAuthenticated(StorefrontError):  # noqa: N818 - read as "raise NotAuthe
     """A token was `sent` that is not valid, or none at all."""
 
     def __init__(self, *, sent: bool) -> None:
-        super().__init__("the token is not valid, or no longer" if sent else "this needs a token: see POST /token")
+        super().__init__(
+            "the token is not valid, or no longer" if sent else "this needs a token: see POST /api/v1/token"
+        )
         self.sent = sent
 
 
@@ -38,8 +65,15 @@ class MissingScope(StorefrontError):  # noqa: N818 - read as "raise MissingScope
         self.needed = needed
 
 
+class MissingRole(StorefrontError):  # noqa: N818 - read as "raise MissingRole"
+    """Somebody who is known, and may not do this: it is for the `role`."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"this is for the role {role}")
+
+
 class InvalidGrant(StorefrontError):  # noqa: N818 - the name of RFC 6749 §5.2
-    """The user name or the password is wrong."""
+    """The user name or the password is wrong; or the refresh token is."""
 
 
 class InvalidScope(StorefrontError):  # noqa: N818 - the name of RFC 6749 §5.2

@@ -1,6 +1,6 @@
 """Makes the database ready: `python -m storefront.load`.
 
-Applies the migrations, loads the catalogue, and in `dev` adds two users to try. What is there already stays as it is.
+Applies the migrations, loads the catalogue, and in `dev` adds three users to try. What is there already stays as it is.
 Whatever is cached was read before that, so it is forgotten, in all processes that share a store.
 """
 
@@ -9,6 +9,7 @@ import csv
 import gzip
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -20,11 +21,12 @@ from rich.progress import track
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storefront import schema
 from storefront.accounts.models import User
 from storefront.accounts.passwords import Passwords
 from storefront.catalogue.models import Product
 from storefront.database import Database
-from storefront.settings import Settings
+from storefront.settings import Settings, settings_of_the_environment
 from tiercel import Cache, NotAcknowledged
 
 BATCH = 2_000
@@ -33,6 +35,7 @@ BATCH = 2_000
 DEMO_USERS = (
     {"name": "alice", "full_name": "Alice", "password": "wonderland", "scopes": "products:write"},
     {"name": "bob", "full_name": "Bob", "password": "christmas", "scopes": ""},
+    {"name": "queen", "full_name": "The Queen", "password": "croquet", "scopes": "users:write", "role": "admin"},
 )
 """For `dev` only: everybody can read these passwords."""
 
@@ -48,7 +51,7 @@ class Loaded(NamedTuple):
 def main() -> None:
     """Make the database of the environment's settings ready, and say what was done."""
     console = Console()
-    settings = Settings()
+    settings = settings_of_the_environment()
     began = perf_counter()
     try:
         loaded = load(settings, console)
@@ -74,32 +77,35 @@ def load(settings: Settings, console: Console) -> Loaded:
 
 
 def alembic_config(settings: Settings) -> Config:
-    """Make Alembic's configuration for these settings, without a file."""
-    config = Config(attributes={"settings": settings})
-    config.set_main_option("script_location", "storefront:migrations")
+    """Make Alembic's configuration for these settings."""
+    config = schema.migrations()
+    config.attributes["settings"] = settings
     return config
 
 
 async def _add(settings: Settings, console: Console) -> Loaded:
-    database = Database(settings.database_url)
-    try:
-        async with database.engine.begin() as connection:
-            products_added = await _add_products(connection, settings.catalogue, console)
-            users_added = await _add_demo_users(connection) if settings.environment == "dev" else 0
-            # The planner chooses its indexes by these counts.
-            await connection.execute(text("ANALYZE"))
-            products = await connection.scalar(select(func.count()).select_from(Product))
-    finally:
-        await database.close()
+    async with aclosing(Database(settings.database_url)) as database, database.engine.begin() as connection:
+        products_added = await _add_products(connection, settings.catalogue, console)
+        users_added = await _add_demo_users(connection) if settings.environment == "dev" else 0
+        if connection.dialect.name == "postgresql":
+            # The data set brings its ids; the sequence goes on after them.
+            await connection.execute(
+                select(
+                    func.setval(
+                        func.pg_get_serial_sequence("products", "id"), select(func.max(Product.id)).scalar_subquery()
+                    )
+                )
+            )
+        # The planner chooses its indexes by these counts.
+        await connection.execute(text("ANALYZE"))
+        products = await connection.scalar(select(func.count()).select_from(Product))
     return Loaded(products_added, users_added, products or 0)
 
 
 async def _forget_cached(settings: Settings) -> None:
-    cache = Cache(settings.cache_url, store_timeout=5)
-    try:
+    async with aclosing(Cache(settings.cache_url, store_timeout=5)) as cache:
         await cache.clear()
-    finally:
-        await cache.aclose()
+        await cache.invalidate("everything", wait="all")  # of the log: who has applied this has applied the clear
 
 
 async def _add_products(connection: AsyncConnection, catalogue: Path, console: Console) -> int:
@@ -120,6 +126,7 @@ async def _add_demo_users(connection: AsyncConnection) -> int:
             "full_name": user["full_name"],
             "password_hash": passwords.hashed(user["password"]),
             "scopes": user["scopes"],
+            "role": user.get("role", "customer"),
         }
         for user in DEMO_USERS
         if user["name"] not in present

@@ -4,39 +4,62 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
 
-import storefront.accounts.routes
-import storefront.catalogue.routes
-from storefront import problems
-from storefront.accounts.guard import guard
-from storefront.accounts.passwords import Passwords
-from storefront.accounts.service import Accounts
-from storefront.accounts.tokens import Tokens
-from storefront.database import Database
-from storefront.settings import Settings
-from tiercel import Cache
+from storefront import api, health, logs, problems
+from storefront.middleware import around
+from storefront.parts import Parts
+from storefront.settings import Settings, settings_of_the_environment
+
+TAGS = [
+    {"name": "catalogue", "description": "Diamonds: to find, to count, and, with the scope products:write, to change."},
+    {"name": "accounts", "description": "Login by the OAuth2 password flow; what users may do."},
+    {"name": "orders", "description": "What you have bought. Errors are problem details, RFC 9457, as everywhere."},
+    {"name": "reviews", "description": "What customers say of a product."},
+    {"name": "currencies", "description": "Prices by the rates of a bank."},
+    {"name": "operations", "description": "For whoever starts and stops this."},
+]
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def operation_id(route: APIRoute) -> str:
+    """Name an operation as its function, and by its version: what clients that are generated call it."""
+    version = route.path.split("/")[2] if route.path.startswith("/api/") else ""
+    return "_".join(part for part in (version, route.name) if part)
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
     """Put one application together, with a database and a cache of its own; settings default to the environment."""
-    settings = settings or Settings()
-    database = Database(settings.database_url)
-    cache = Cache(settings.cache_url)
-    tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
-    accounts = Accounts(passwords=Passwords(), tokens=tokens)
-    current_user = guard(accounts, database)
+    logs.configure()
+    return surrounded(Parts.made_for(settings or settings_of_the_environment()))
+
+
+def surrounded(parts: Parts) -> ASGIApp:
+    """Put an application together from its parts, and what stands around it."""
+    return around(assembled(parts), parts.settings, parts.throttle)
+
+
+def assembled(parts: Parts) -> FastAPI:
+    """Put together what answers: routes, errors, cache."""
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
-        try:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        async with parts.open():
             yield
-        finally:
-            await database.close()
 
-    app = FastAPI(title="Storefront", description="53,940 real diamonds, cached by Tiercel.", lifespan=lifespan)
-    app.state.database = database
-    app.include_router(storefront.catalogue.routes.router(cache, database, current_user))
-    app.include_router(storefront.accounts.routes.router(cache, database, accounts, current_user))
+    app = FastAPI(
+        title="Storefront",
+        version="2",
+        description="53,940 real diamonds, cached by Tiercel.",
+        openapi_tags=TAGS,
+        # In production nobody is told more than they need; the documents are made where the program is built.
+        openapi_url=None if parts.settings.environment == "production" else "/openapi.json",
+        generate_unique_id_function=operation_id,
+        lifespan=lifespan,
+    )
+    for version in (api.v1(parts), api.v2(parts)):
+        app.include_router(version)
+    app.include_router(health.router(parts))
     problems.install(app)
-    cache.install(app)
+    parts.cache.install(app)
     return app

@@ -1,6 +1,7 @@
-"""Pages by keyset: a page begins after a row, not after a count, so its place does not move when rows come and go."""
+"""Pages, and cursors: a page by keyset begins after a row, so its place does not move when rows come and go."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,15 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from storefront.errors import BadCursor
 
 ItemT = TypeVar("ItemT")
+OtherT = TypeVar("OtherT")
 
 Number = Annotated[int, Field(ge=0, lt=2**31)] | Annotated[float, Field(ge=0, lt=2**31, allow_inf_nan=False)]
 
 
 class Page(BaseModel, Generic[ItemT]):
-    """Some items, and the cursor of the next page when there is one."""
+    """Some items, and the cursor of the next page when there is one; how many there are in all, where that is known."""
 
     items: list[ItemT]
     next: str | None
+    total: int | None = None
+
+    def showing(self, shown: Callable[[ItemT], OtherT]) -> "Page[OtherT]":
+        """Show the same page with each item in another shape."""
+        return Page(items=[shown(item) for item in self.items], next=self.next, total=self.total)
 
 
 class Cursor(BaseModel):

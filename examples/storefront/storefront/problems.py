@@ -7,17 +7,34 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from storefront.errors import (
     BadCursor,
+    Conflict,
     InvalidGrant,
     InvalidScope,
+    KeyReused,
+    MissingRole,
     MissingScope,
     NotAuthenticated,
     NotFound,
     StorefrontError,
+    TooOften,
+    Unavailable,
 )
+from tiercel import NotAcknowledged
+
+STATUSES: Mapping[type[Exception], int] = {
+    NotFound: 404,
+    BadCursor: 400,
+    MissingRole: 403,
+    Conflict: 409,
+    KeyReused: 422,
+    Unavailable: 503,
+}
+"""Of the errors that need no more than a status."""
 
 
 class Problem(JSONResponse):
@@ -45,16 +62,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StorefrontError, _of_the_domain)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(PoolTimeout, _too_busy)
+    app.add_exception_handler(NotAcknowledged, _not_for_all)
     app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _of_the_domain(_request: Request, error: Exception) -> Problem:
     detail = str(error)
     match error:
-        case NotFound():
-            return Problem(404, detail)
-        case BadCursor():
-            return Problem(400, detail)
         case NotAuthenticated(sent=sent):
             # RFC 6750 §3.1: who sent no token is not told of an error.
             challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
@@ -62,12 +77,20 @@ async def _of_the_domain(_request: Request, error: Exception) -> Problem:
         case MissingScope(needed=needed):
             challenge = f'Bearer error="insufficient_scope", scope="{needed}"'
             return Problem(403, detail, headers={"WWW-Authenticate": challenge})
+        case TooOften():
+            return too_often(error)
         case InvalidGrant():
             return _of_the_token_endpoint("invalid_grant", detail)
         case InvalidScope():
             return _of_the_token_endpoint("invalid_scope", detail)
         case _:
-            raise error
+            return Problem(STATUSES[type(error)], detail)
+
+
+def too_often(error: TooOften) -> Problem:
+    """Tell when to come back. That is true now, and for this client: nobody is to store it."""
+    headers = {"Retry-After": str(error.seconds), "Cache-Control": "no-store"}
+    return Problem(429, str(error), headers=headers)
 
 
 def _of_the_token_endpoint(code: str, detail: str) -> Problem:
@@ -87,6 +110,15 @@ async def _of_the_framework(_request: Request, error: Exception) -> Problem:
     if not isinstance(error, HTTPException):
         raise error
     return Problem(error.status_code, error.detail, headers=error.headers)
+
+
+async def _too_busy(_request: Request, _error: Exception) -> Problem:
+    return Problem(503, "too many are waiting for the database", headers={"Retry-After": "1"})
+
+
+async def _not_for_all(_request: Request, _error: Exception) -> Problem:
+    # Whether it was done nobody can tell the client; what was cached of it is of no use here, and soon elsewhere.
+    return Problem(503, "not everybody could be told of this change: try again", headers={"Retry-After": "1"})
 
 
 async def _unforeseen(_request: Request, _error: Exception) -> Problem:

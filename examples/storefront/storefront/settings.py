@@ -1,11 +1,13 @@
 """What an installation may change, read from `STOREFRONT_*` variables and `.env`."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from annotated_types import Gt
-from pydantic import SecretStr, model_validator
+from limits import parse
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVELOPMENT_SECRET = "storefront-development-secret-known-to-everyone"  # noqa: S105 - refused outside dev
@@ -13,6 +15,19 @@ SHORTEST_SECRET = 32
 """Bytes: a key for HS256 is at least as long as its hash, RFC 7518 §3.2."""
 
 CATALOGUE = Path(__file__).parents[1] / "data" / "diamonds.csv.gz"
+
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/*]+$")]
+"""Named one by one: `*` would let every page ask."""
+
+
+def _readable(rate: str) -> str:
+    parse(rate)
+    return rate
+
+
+Rate = Annotated[str, AfterValidator(_readable)]
+"""As `limits` reads it: `10/minute`, `100 per hour`."""
 
 
 class Settings(BaseSettings):
@@ -25,9 +40,21 @@ class Settings(BaseSettings):
 
     environment: Literal["dev", "production"] = "dev"
     database_url: str = "sqlite+aiosqlite:///storefront.db"
+    database_pool: Annotated[int, Gt(0)] = 8
     cache_url: str = "memory://"
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    cors_origins: tuple[Origin, ...] = ()
+    body_limit: Annotated[int, Gt(0)] = 1_000_000
+    rate: Rate = "1200/minute"
+    rate_search: Rate = "600/minute"
+    rate_login: Rate = "60/minute"
+    rate_user: Rate = "120/minute"
+    rate_url: str = "memory://"
+    bank_url: str = "https://bank.example"
+    bank_rates_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=10)
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
-    token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=30)
+    token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=15)
+    session_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(days=30)
     catalogue: Path = CATALOGUE
 
     @model_validator(mode="after")
@@ -41,3 +68,9 @@ class Settings(BaseSettings):
             return self
         command = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         raise ValueError(f"STOREFRONT_SECRET {problem}: set it to what `{command}` prints")
+
+
+@cache
+def settings_of_the_environment() -> Settings:
+    """Read the settings once; whoever asks again gets the same ones."""
+    return Settings()

@@ -1,43 +1,36 @@
 """The real application over the whole catalogue, which is loaded once: each test has a copy, and an app of its own."""
 
-import asyncio
 import csv
 import gzip
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
+from httpx import AsyncClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from postgres_server import Postgres, running
 from redis_server import Server, servers
 from rich.console import Console
+from shop_client import bearer, client_of, lifespan, sqlite
 from sqlalchemy import event
+from starlette.types import ASGIApp
+from uvicorn_server import serving
 
 from storefront.load import load
-from storefront.main import create_app
-from storefront.settings import CATALOGUE, Settings
+from storefront.main import surrounded
+from storefront.parts import Parts
+from storefront.settings import CATALOGUE, Settings, settings_of_the_environment
 
 # Other work on the machine must not fail a test: no example is judged by how long it took.
 hypothesis_settings.register_profile(
     "storefront", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("storefront")
-
-STOREFRONT = Path(__file__).parents[1]
-
-
-def sqlite(file: Path) -> Settings:
-    return Settings(database_url=f"sqlite+aiosqlite:///{file}", environment="dev")
 
 
 @pytest.fixture
@@ -51,6 +44,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's own environment says is not under test."""
     for name in [name for name in os.environ if name.startswith(("STOREFRONT_", "TIERCEL_"))]:
         monkeypatch.delenv(name)
+    settings_of_the_environment.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +54,42 @@ def loaded() -> Iterator[Path]:
         file = Path(directory) / "storefront.db"
         load(sqlite(file), Console(quiet=True))
         yield file
+
+
+@pytest.fixture(scope="session")
+def three() -> Iterator[Path]:
+    """A catalogue of three."""
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "three.csv.gz"
+        with gzip.open(CATALOGUE, "rb") as diamonds, gzip.open(file, "wb") as written:
+            written.writelines(next(diamonds) for _ in range(4))
+        yield file
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with TemporaryDirectory() as directory, running(Path(directory)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def loaded_on_postgres(postgres: Postgres) -> str:
+    """The name of a database with the whole catalogue: copy it, leave it as it is."""
+    load(Settings(database_url=postgres.create("loaded")), Console(quiet=True))
+    return "loaded"
+
+
+@pytest.fixture
+def on_postgres(postgres: Postgres, loaded_on_postgres: str) -> Iterator[Settings]:
+    yield Settings(database_url=postgres.create("shop", template=loaded_on_postgres))
+    postgres.drop("shop")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest) -> Settings:
+    """The whole catalogue in SQLite, and in PostgreSQL."""
+    found: Settings = request.getfixturevalue("settings" if request.param == "sqlite" else "on_postgres")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -84,34 +114,34 @@ def settings(loaded: Path, cache_url: str) -> Iterator[Settings]:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    app = create_app(settings)
+def parts(settings: Settings) -> Parts:
+    return Parts.made_for(settings)
+
+
+@pytest.fixture
+async def app(parts: Parts) -> AsyncIterator[ASGIApp]:
+    app = surrounded(parts)
     async with lifespan(app):
         yield app
 
 
 @pytest.fixture
-async def shop(app: FastAPI) -> AsyncIterator[AsyncClient]:
-    """A client of the application."""
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+async def shop(app: ASGIApp) -> AsyncIterator[AsyncClient]:
+    """A client of the application, in its first version."""
+    async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture
-def statements(app: FastAPI) -> list[str]:
+def statements(parts: Parts) -> list[str]:
     """Grow by each SQL statement that the application runs."""
     seen: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         seen.append(statement)
 
-    event.listen(app.state.database.engine.sync_engine, "before_cursor_execute", note)
+    event.listen(parts.database.engine.sync_engine, "before_cursor_execute", note)
     return seen
-
-
-async def bearer(shop: AsyncClient, username: str, password: str) -> dict[str, str]:
-    answer = await shop.post("/token", data={"username": username, "password": password})
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
 @pytest.fixture
@@ -124,6 +154,12 @@ async def alice(shop: AsyncClient) -> dict[str, str]:
 async def bob(shop: AsyncClient) -> dict[str, str]:
     """The headers of a user who may not."""
     return await bearer(shop, "bob", "christmas")
+
+
+@pytest.fixture
+async def queen(shop: AsyncClient) -> dict[str, str]:
+    """The headers of an administrator."""
+    return await bearer(shop, "queen", "croquet")
 
 
 @pytest.fixture(scope="session")
@@ -140,34 +176,5 @@ def diamonds() -> list[dict[str, Any]]:
 @pytest.fixture
 def server(settings: Settings) -> Iterator[str]:
     """The URL of a uvicorn that was started as the README says, and that has to end cleanly by Ctrl-C."""
-    command = [sys.executable, "-m", "uvicorn", "storefront.main:create_app", "--factory", "--port", "0"]
-    paths = os.pathsep.join([str(STOREFRONT), *(path for path in sys.path if path)])
-    environment = os.environ | {"STOREFRONT_DATABASE_URL": settings.database_url, "PYTHONPATH": paths}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said: list[str] = []
-        for line in process.stderr:
-            said.append(line)
-            if "running on" in line:
-                break
-        try:
-            assert "running on" in said[-1], "".join(said)
-            yield said[-1].split()[4]
-        finally:
-            process.send_signal(signal.SIGINT)
-            rest = process.stderr.read()
-    assert "Finished server process" in rest
-    assert "Traceback" not in rest
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    """Start and end an application as a server does: by the messages of ASGI."""
-    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-    answers: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, told.get, answers.put))
-    await told.put({"type": "lifespan.startup"})
-    assert await answers.get() == {"type": "lifespan.startup.complete"}
-    yield
-    await told.put({"type": "lifespan.shutdown"})
-    await running
+    with serving(settings) as url:
+        yield url

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from httpx import AsyncClient, Response
+from httpx import AsyncClient
 from redis_server import Server
+from shop_client import is_hit
 
 
 @pytest.fixture(params=["memory", "local", "redis"])
@@ -24,10 +25,6 @@ def cache_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 CACHED = ("/products/1", "/products?cut=Ideal", "/products/facets", "/stats/prices")
-
-
-def is_hit(answer: Response) -> bool:
-    return answer.status_code == 200 and "; hit" in answer.headers["cache-status"]
 
 
 @pytest.mark.parametrize("url", CACHED)
@@ -100,6 +97,40 @@ async def test_while_a_product_changes_no_read_is_older_than_the_last_acknowledg
             tasks.create_task(read(url))
     assert [(before, seen) for before, seen, _ in reads if seen < before] == []
     assert any(hit for _, _, hit in reads)
+
+
+PAGES = ("/products", "/products?page=2", "/products?offset=40&limit=10", "/products?cursor=", "/products?order=price")
+NEW = {
+    "carat": 0.1, "cut": "Fair", "color": "J", "clarity": "I1",
+    "depth": 61.0, "table": 57.0, "x": 3.1, "y": 3.1, "z": 2.0, "price": 0,
+}  # fmt: skip
+
+
+async def test_a_new_product_invalidates_lists_and_not_products(shop: AsyncClient, alice: dict[str, str]) -> None:
+    cursor = (await shop.get("/products")).json()["next"]
+    pages = [f"{page}{cursor}" if page.endswith("cursor=") else page for page in PAGES]
+    counted = ("/products/facets", "/stats/prices")
+    for url in (*pages, *counted, "/products/1"):
+        await shop.get(url)
+        assert is_hit(await shop.get(url))
+    added = await shop.post("/products", json=NEW, headers=alice)
+    assert added.status_code == 201
+    after = {url: await shop.get(url) for url in (*pages, *counted)}
+    assert [url for url, answer in after.items() if is_hit(answer)] == []
+    assert is_hit(await shop.get("/products/1"))
+    assert after["/products?order=price"].json()["items"][0] == added.json()
+    assert after["/products?page=2"].json()["total"] == after["/products/facets"].json()["total"] == 53_941
+
+
+async def test_a_product_that_is_gone_is_gone_from_the_cache(shop: AsyncClient, alice: dict[str, str]) -> None:
+    for url in CACHED:
+        await shop.get(url)
+    assert (await shop.delete("/products/1", headers=alice)).status_code == 204
+    after = {url: await shop.get(url) for url in CACHED}
+    assert after["/products/1"].status_code == 404
+    assert 1 not in [each["id"] for each in after["/products?cut=Ideal"].json()["items"]]
+    assert after["/products/facets"].json()["total"] == 53_939
+    assert not any(is_hit(answer) for answer in after.values())
 
 
 async def test_a_patch_leaves_the_entries_of_other_products(shop: AsyncClient, alice: dict[str, str]) -> None:

@@ -10,14 +10,16 @@ from statistics import fmean, median
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
+from shop_client import client_of
 from sqlalchemy import event
+from starlette.types import ASGIApp
 
 from storefront.errors import BadCursor
 from storefront.paging import Cursor
+from storefront.parts import Parts
 
 Diamond = dict[str, Any]
 Passes = Callable[[Diamond], bool]
@@ -74,6 +76,22 @@ async def test_pages_walk_a_list_in_order_and_meet_each_product_once(
     found = await walk(shop, f"clarity=I1&color=G&limit=7&order={order}")
     expected = sorted((d for d in diamonds if (d["clarity"], d["color"]) == ("I1", "G")), key=ORDERS[order])
     assert [each["id"] for each in found] == [each["id"] for each in expected]
+
+
+@pytest.mark.parametrize("step", ["page", "offset"])
+async def test_pages_by_number_and_by_offset_walk_a_list_and_say_how_long_it_is(
+    shop: AsyncClient, diamonds: list[Diamond], step: str
+) -> None:
+    expected = [each["id"] for each in diamonds if (each["clarity"], each["color"]) == ("I1", "G")]
+    found: list[Diamond] = []
+    for number in range(-(-len(expected) // 7)):
+        place = f"page={number + 1}" if step == "page" else f"offset={number * 7}"
+        page = (await shop.get(f"/products?clarity=I1&color=G&limit=7&{place}")).json()
+        assert (page["total"], page["next"] is None) == (len(expected), len(found) + 7 >= len(expected))
+        found += page["items"]
+    assert [each["id"] for each in found] == expected
+    beyond = (await shop.get("/products?clarity=I1&color=G&limit=7&page=10000")).json()
+    assert beyond == {"items": [], "next": None, "total": len(expected)}
 
 
 async def test_a_page_that_is_the_last_says_so(shop: AsyncClient) -> None:
@@ -149,13 +167,13 @@ async def test_price_statistics_equal_an_independent_computation_over_the_csv(
         assert row["mean"] == pytest.approx(fmean(prices), abs=0.005)
 
 
-async def test_no_page_and_no_aggregate_reads_the_table_without_an_index(app: FastAPI, shop: AsyncClient) -> None:
+async def test_no_page_and_no_aggregate_reads_the_table_without_an_index(parts: Parts, shop: AsyncClient) -> None:
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
         asked.append((statement, parameters))
 
-    engine = app.state.database.engine
+    engine = parts.database.engine
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     for order in ORDERS:
         start = (await shop.get(f"/products?order={order}&limit=1")).json()["next"]
@@ -165,7 +183,10 @@ async def test_no_page_and_no_aggregate_reads_the_table_without_an_index(app: Fa
     event.remove(engine.sync_engine, "before_cursor_execute", note)
     async with engine.connect() as connection:
         plans = [
-            (statement, [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)])
+            (
+                statement,
+                [row.detail for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)],
+            )
             for statement, values in asked
         ]
     pages = [plan for statement, plan in plans if "LIMIT" in statement]
@@ -199,6 +220,9 @@ async def test_two_changes_at_once_are_both_counted(shop: AsyncClient, alice: di
         "/products?carat_min=nan",
         "/products?carat_max=inf",
         "/products?order=name",
+        "/products?page=0",
+        "/products?offset=-1",
+        "/products?page=2&offset=20",
         f"/products?cursor={'A' * 10_000}",
         "/products/facets?" + "&".join(["color=D"] * 100),
     ],
@@ -224,3 +248,43 @@ async def test_an_unknown_product_is_a_404_problem_json(shop: AsyncClient, alice
     problem = {"title": "Not Found", "status": 404, "detail": "there is no product 999999"}
     assert read.json() == changed.json() == problem
     assert read.headers["content-type"] == "application/problem+json"
+
+
+NEW: Diamond = {
+    "carat": 0.5, "cut": "Ideal", "color": "D", "clarity": "IF",
+    "depth": 61.0, "table": 57.0, "x": 5.1, "y": 5.1, "z": 3.1, "price": 2500, "stock": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_product_that_was_added_can_be_read_changed_and_removed(
+    app: ASGIApp, shop: AsyncClient, alice: dict[str, str], version: str
+) -> None:
+    async with client_of(app, version) as client:
+        added = await client.post("/products", json=NEW, headers=alice)
+        assert (added.status_code, added.json()["id"]) == (201, 53_941)
+        place = f"http://shop{added.headers['location']}"
+        assert (await client.get(place)).json() == added.json()
+        assert (await shop.get("/products/53941")).json() == {**NEW, "id": 53_941, "version": 1}
+        changed = await client.patch(place, json={"stock": 2}, headers=alice)
+        assert (await client.get(place)).json() == changed.json() == {**added.json(), "stock": 2, "version": 2}
+        assert (await client.delete(place, headers=alice)).status_code == 204
+        assert [(await client.get(place)).status_code, (await shop.get("/products/53941")).status_code] == [404, 404]
+        assert (await client.delete(place, headers=alice)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {**NEW, "cut": "Perfect"},
+        {**NEW, "carat": 0},
+        {**NEW, "price": -1},
+        {**NEW, "id": 1},
+        {**NEW, "x": "NaN"},
+        [],
+    ],
+)
+async def test_a_product_that_makes_no_sense_is_a_422(shop: AsyncClient, alice: dict[str, str], wrong: Any) -> None:
+    assert (await shop.post("/products", json=wrong, headers=alice)).status_code == 422
+    assert (await shop.get("/products/53941")).status_code == 404

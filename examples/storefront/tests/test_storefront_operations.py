@@ -1,8 +1,6 @@
 """What the README says about setting up and running."""
 
 import asyncio
-import gzip
-import importlib
 import os
 import sqlite3
 import subprocess
@@ -14,21 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from alembic import command
-from fastapi import APIRouter, FastAPI
-from httpx import ASGITransport, AsyncClient
 from pydantic import ValidationError
 from redis_server import Server, free_port
 from rich.console import Console
+from shop_client import client_of, lifespan
 from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storefront import demo
-from storefront.load import alembic_config, load, main
-from storefront.main import create_app
-from storefront.settings import CATALOGUE, Settings
-from tiercel import Cache
+from storefront.load import load, main
+from storefront.main import assembled
+from storefront.parts import Parts
+from storefront.settings import Settings
 
 STOREFRONT = Path(__file__).parents[1]
 ROOT = STOREFRONT.parents[1]
@@ -37,13 +31,10 @@ OWN_SECRET = "x7" * 16
 
 
 @pytest.fixture
-def empty() -> Iterator[Settings]:
+def empty(three: Path) -> Iterator[Settings]:
     """No database yet, and a catalogue of three."""
     with TemporaryDirectory() as directory:
-        catalogue = Path(directory) / "three.csv.gz"
-        with gzip.open(CATALOGUE, "rb") as diamonds, gzip.open(catalogue, "wb") as three:
-            three.writelines(next(diamonds) for _ in range(4))
-        yield Settings(database_url=f"sqlite+aiosqlite:///{directory}/new.db", catalogue=catalogue)
+        yield Settings(database_url=f"sqlite+aiosqlite:///{directory}/new.db", catalogue=three)
 
 
 def ask(settings: Settings, statement: str) -> list[tuple[object, ...]]:
@@ -68,11 +59,8 @@ async def test_loading_forgets_what_was_cached(empty: Settings, redis: Server) -
     shared = empty.model_copy(update={"cache_url": f"redis://127.0.0.1:{redis.port}"})
     await asyncio.to_thread(load, shared, QUIET)
     ask(shared, "DELETE FROM products WHERE id = 2")
-    app = create_app(shared)
-    async with (
-        app.router.lifespan_context(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://shop") as shop,
-    ):
+    app = assembled(Parts.made_for(shared))
+    async with lifespan(app), client_of(app) as shop:
         assert [product["id"] for product in (await shop.get("/products")).json()["items"]] == [1, 3]
         assert await asyncio.to_thread(load, shared, QUIET) == (1, 0, 3)
         assert [product["id"] for product in (await shop.get("/products")).json()["items"]] == [1, 2, 3]
@@ -99,31 +87,7 @@ def test_loading_shows_its_progress_on_a_terminal_only(empty: Settings) -> None:
 def test_the_users_with_known_passwords_exist_in_dev_only(empty: Settings) -> None:
     production = empty.model_copy(update={"environment": "production"})
     assert load(production, QUIET) == (3, 0, 3)
-    assert load(empty, QUIET) == (0, 2, 3)
-
-
-def test_migrations_go_up_and_down_and_up_again(empty: Settings) -> None:
-    config = alembic_config(empty)
-    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
-    command.upgrade(config, "head")
-    assert ask(empty, tables) == [("alembic_version",), ("products",), ("users",)]
-    command.downgrade(config, "base")
-    assert ask(empty, tables) == [("alembic_version",)]
-    command.upgrade(config, "head")
-    assert ask(empty, tables) == [("alembic_version",), ("products",), ("users",)]
-
-
-def test_a_migration_that_fails_leaves_nothing_behind(empty: Settings) -> None:
-    ask(empty, "CREATE TABLE users (id INTEGER PRIMARY KEY)")  # in the way of what the migration makes last
-    with pytest.raises(OperationalError, match="users already exists"):
-        command.upgrade(alembic_config(empty), "head")
-    assert ask(empty, "SELECT name FROM sqlite_master WHERE type = 'table'") == [("users",)]
-
-
-def test_the_migrations_make_the_tables_that_the_models_describe(empty: Settings) -> None:
-    config = alembic_config(empty)
-    command.upgrade(config, "head")
-    command.check(config)
+    assert load(empty, QUIET) == (0, 3, 3)
 
 
 def test_the_database_keeps_a_write_ahead_log(settings: Settings) -> None:
@@ -151,19 +115,6 @@ def test_outside_dev_the_known_secret_is_refused(
     with pytest.raises(ValidationError, match=r"STOREFRONT_SECRET is .*: set it to what") as refused:
         Settings()
     assert "short'" not in str(refused.value)
-
-
-def test_importing_the_application_creates_nothing() -> None:
-    importlib.import_module("storefront.main")
-    modules = [module for name, module in sys.modules.items() if name.startswith("storefront")]
-    made = [
-        f"{module.__name__}.{name}"
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, FastAPI | APIRouter | AsyncEngine | Cache | Settings)
-    ]
-    assert len(modules) > 10
-    assert made == []
 
 
 def test_the_five_lines_of_the_demo_show_what_they_say(server: str) -> None:

@@ -17,7 +17,9 @@ def names_of_tests() -> set[str]:
 
 
 def test_every_claim_is_a_test_and_every_test_a_claim() -> None:
-    claims = re.findall(r"^- (.+)$", README.partition("## What it claims")[2].partition("\n## ")[0], re.MULTILINE)
+    claims = re.findall(
+        r"^- (.+?)(?: \(in `.+`\))?$", README.partition("## What it claims")[2].partition("\n## ")[0], re.MULTILINE
+    )
     names = ["_".join(["test", *re.findall(r"\w+", claim.lower().replace("'", ""))]) for claim in claims]
     assert sorted(names) == sorted(names_of_tests())
 

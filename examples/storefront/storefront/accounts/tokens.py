@@ -10,14 +10,15 @@ from storefront.errors import NotAuthenticated
 
 ALGORITHM = "HS256"
 ISSUER = "storefront"
-CLAIMS = ["exp", "iat", "iss", "sub", "scope"]
+CLAIMS = ["exp", "iat", "iss", "sub", "scope", "sid"]
 
 
 class Claims(BaseModel):
-    """What a token of ours says: whose it is, and what it permits."""
+    """What a token of ours says: whose it is, what it permits, and of which session it is."""
 
     sub: int
     scope: str
+    sid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,12 @@ class Tokens:
     secret: str = field(repr=False)
     lifetime: timedelta
 
-    def issue(self, user_id: int, scope: str) -> str:
+    def issue(self, user_id: int, scope: str, session_id: str) -> str:
         """Sign a token that is valid from now on, for the lifetime."""
         now = datetime.now(UTC)
-        claims = {"iss": ISSUER, "sub": str(user_id), "scope": scope, "iat": now, "exp": now + self.lifetime}
+        claims = {"iss": ISSUER, "sub": str(user_id), "scope": scope, "sid": session_id, "iat": now}
         # Ignored: PyJWT's types name classes of `cryptography`, which HS256 does not need.
-        return jwt.encode(claims, self.secret, ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
+        return jwt.encode({**claims, "exp": now + self.lifetime}, self.secret, ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
 
     def read(self, token: str) -> Claims:
         """Verify a token, or raise `NotAuthenticated`."""

@@ -12,7 +12,9 @@ from sqlalchemy import (
     String,
     case,
     cast,
+    delete,
     func,
+    insert,
     literal,
     select,
     tuple_,
@@ -56,10 +58,26 @@ async def change(session: AsyncSession, product_id: int, values: Mapping[str, in
     return (await session.scalars(statement)).one_or_none()
 
 
+async def add(session: AsyncSession, values: Mapping[str, Any]) -> Product:
+    """Add one diamond."""
+    return (await session.scalars(insert(Product).values(**values, version=1).returning(Product))).one()
+
+
+async def remove(session: AsyncSession, product_id: int) -> bool:
+    """Remove one diamond, and tell whether it was there."""
+    statement = delete(Product).where(Product.id == product_id).returning(Product.id)
+    return (await session.scalars(statement)).one_or_none() is not None
+
+
+async def count(session: AsyncSession, filters: Filters) -> int:
+    """Count the diamonds that pass the filters."""
+    return await session.scalar(select(func.count()).select_from(Product).where(*_passing(filters))) or 0
+
+
 async def listed(
-    session: AsyncSession, filters: Filters, order: Order, after: Sequence[float] | None, limit: int
+    session: AsyncSession, filters: Filters, order: Order, after: Sequence[float] | int, limit: int
 ) -> Sequence[Product]:
-    """Read the first `limit` diamonds that pass the filters, after the row with these values of the order's columns."""
+    """Read the first `limit` diamonds that pass, after so many, or after the row with these values of the order."""
     columns = ORDERS[order]
     down = order.startswith("-")
     statement = (
@@ -68,7 +86,9 @@ async def listed(
         .order_by(*(column.desc() if down else column.asc() for column in columns))
         .limit(limit)
     )
-    if after is not None:
+    if isinstance(after, int):
+        statement = statement.offset(after)
+    else:
         # A cursor comes from outside: its numbers take the types of the columns.
         values = [literal(column.type.python_type(value)) for column, value in zip(columns, after, strict=True)]
         place, here = tuple_(*columns), tuple_(*values)
@@ -97,6 +117,11 @@ async def facets(session: AsyncSession, filters: Filters) -> Sequence[Row[str, s
 def _summed(groups: CTE, facet: str) -> Select[str, str, int]:
     value: ColumnElement[str] = groups.c[facet]
     return select(literal(facet), value, cast(func.sum(groups.c.size), Integer)).group_by(value)
+
+
+async def weighed(session: AsyncSession) -> Sequence[tuple[float, int]]:
+    """Read weight and price of all diamonds."""
+    return [(carat, price) for carat, price in await session.execute(select(Product.carat, Product.price))]
 
 
 async def prices(session: AsyncSession) -> Sequence[Row[Cut, Color, int, int, int, float, float]]:

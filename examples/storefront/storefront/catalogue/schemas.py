@@ -10,6 +10,8 @@ from storefront.catalogue.grades import Clarity, Color, Cut
 Dollars = Annotated[int, Field(ge=0, le=10_000_000)]
 Carats = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 Stock = Annotated[int, Field(ge=0, le=1_000_000)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Millimetres = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
 
 GradeT = TypeVar("GradeT", Cut, Color, Clarity)
 
@@ -32,6 +34,24 @@ class ProductOut(BaseModel):
     price: int
     stock: int
     version: int
+
+
+class ProductIn(BaseModel):
+    """A diamond to sell."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    carat: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+    cut: Cut
+    color: Color
+    clarity: Clarity
+    depth: Percent
+    table: Percent
+    x: Millimetres
+    y: Millimetres
+    z: Millimetres
+    price: Dollars
+    stock: Stock = 1
 
 
 class ProductChange(BaseModel):
@@ -72,11 +92,32 @@ class Order(StrEnum):
 
 
 class Listing(Filters):
-    """Which page of which list."""
+    """Which page of which list: after a `cursor`, by its number, or after so many; the first when nothing is said.
+
+    A cursor costs the same at any depth, and its page does not move when products come and go.
+    """
 
     order: Order = Order.ID
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str | None, Field(max_length=200)] = None
+    page: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    offset: Annotated[int | None, Field(ge=0, le=1_000_000)] = None
+
+    @model_validator(mode="after")
+    def _begins_at_one_place(self) -> Self:
+        if sum(place is not None for place in (self.cursor, self.page, self.offset)) > 1:
+            raise ValueError("give one of cursor, page and offset")
+        return self
+
+    @property
+    def counted(self) -> bool:
+        """Whether the page is found by counting, so that there is a total to tell."""
+        return self.page is not None or self.offset is not None
+
+    @property
+    def skipped(self) -> int:
+        """How many come before it, where it is found by counting."""
+        return self.offset or ((self.page or 1) - 1) * self.limit
 
 
 class Count(BaseModel, Generic[GradeT]):
@@ -114,3 +155,19 @@ class PriceStatistics(BaseModel):
     max: int
     mean: float
     median: float
+
+
+class Trend(BaseModel):
+    """Price = base × carat ^ exponent, over so many diamonds."""
+
+    base: float
+    exponent: float
+    count: int
+
+
+class Grading(BaseModel):
+    """The words in which diamonds are graded, worst to best."""
+
+    cut: list[Cut]
+    color: list[Color]
+    clarity: list[Clarity]

@@ -1,5 +1,6 @@
 """What the shop does with its diamonds."""
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.catalogue import queries
@@ -14,9 +15,10 @@ from storefront.catalogue.schemas import (
     PriceCount,
     PriceStatistics,
     ProductChange,
+    ProductIn,
     ProductOut,
 )
-from storefront.errors import BadCursor, NotFound
+from storefront.errors import BadCursor, Conflict, NotFound
 from storefront.paging import Cursor, Page
 
 
@@ -32,13 +34,37 @@ async def change(session: AsyncSession, product_id: int, wanted: ProductChange) 
     return changed
 
 
+async def add(session: AsyncSession, wanted: ProductIn) -> ProductOut:
+    """Put a diamond on sale. It is committed when this returns."""
+    added = ProductOut.model_validate(await queries.add(session, wanted.model_dump()))
+    await session.commit()
+    return added
+
+
+async def remove(session: AsyncSession, product_id: int) -> None:
+    """Take one diamond off the catalogue, or raise `NotFound`; `Conflict` where somebody has bought or reviewed it.
+
+    It is committed when this returns.
+    """
+    try:
+        if not await queries.remove(session, product_id):
+            raise _not_found(product_id)
+    except IntegrityError:
+        raise Conflict(f"product {product_id} was bought or reviewed: set its stock to 0 instead") from None
+    await session.commit()
+
+
 async def page(session: AsyncSession, listing: Listing) -> Page[ProductOut]:
     """Show one page of a list, or raise `BadCursor`."""
     # One more than asked for tells whether there is a next page.
     found = await queries.listed(session, listing, listing.order, _place(listing), listing.limit + 1)
     items = [ProductOut.model_validate(each) for each in found[: listing.limit]]
     more = len(found) > listing.limit
-    return Page(items=items, next=_cursor(listing.order, found[listing.limit - 1]) if more else None)
+    return Page(
+        items=items,
+        next=_cursor(listing.order, found[listing.limit - 1]) if more else None,
+        total=await queries.count(session, listing) if listing.counted else None,
+    )
 
 
 async def facets(session: AsyncSession, filters: Filters) -> Facets:
@@ -67,15 +93,24 @@ async def prices(session: AsyncSession) -> list[PriceStatistics]:
     ]
 
 
+async def weighed(session: AsyncSession) -> list[tuple[float, int]]:
+    """Tell weight and price of all diamonds."""
+    return list(await queries.weighed(session))
+
+
 def _shown(found: Product | None, product_id: int) -> ProductOut:
     if found is None:
-        raise NotFound(f"there is no product {product_id}")
+        raise _not_found(product_id)
     return ProductOut.model_validate(found)
 
 
-def _place(listing: Listing) -> tuple[float, ...] | None:
+def _not_found(product_id: int) -> NotFound:
+    return NotFound(f"there is no product {product_id}")
+
+
+def _place(listing: Listing) -> tuple[float, ...] | int:
     if listing.cursor is None:
-        return None
+        return listing.skipped
     cursor = Cursor.read(listing.cursor)
     if cursor.order != listing.order or len(cursor.after) != len(queries.ORDERS[listing.order]):
         raise BadCursor(f"this cursor is not of a list in the order {listing.order}: take it from the page before")

@@ -1,16 +1,24 @@
 """Run by Alembic: applies the steps over an async engine, all in one transaction."""
 
 import asyncio
+from contextlib import aclosing
 
 from alembic import context
 from sqlalchemy import Connection
 
 import storefront.accounts.models
 import storefront.catalogue.models
+import storefront.orders.models
+import storefront.reviews.models
 from storefront.database import Database, Model
 from storefront.settings import Settings
 
-TABLES = (storefront.accounts.models.User, storefront.catalogue.models.Product)
+TABLES = (
+    storefront.accounts.models,
+    storefront.catalogue.models,
+    storefront.orders.models,
+    storefront.reviews.models,
+)
 """Named so that they are imported: then the metadata knows them, and `alembic check` compares them."""
 
 
@@ -27,12 +35,8 @@ def _apply(connection: Connection) -> None:
 
 async def _connect() -> None:
     settings = context.config.attributes.get("settings") or Settings()
-    database = Database(settings.database_url)
-    try:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(_apply)
-    finally:
-        await database.close()
+    async with aclosing(Database(settings.database_url)) as database, database.engine.begin() as connection:
+        await connection.run_sync(_apply)
 
 
 asyncio.run(_connect())

@@ -1,0 +1,1 @@
+"""What was bought: placed once, however often it is sent."""
