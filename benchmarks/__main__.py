@@ -15,23 +15,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import (
     decide,
     entries,
+    environments,
     fetches,
     frozen,
     guarded,
     hits,
     imports,
+    instructions,
     memoize,
     memory,
     miss,
+    ratio,
     served,
     stampede,
     tags,
 )
 from benchmarks.machine import Meter, machine, shared, versions
 from benchmarks.plots import plot
+from benchmarks.processes import end_in_order, pinned
 from benchmarks.report import results, table
 from benchmarks.rows import Benchmark, Result, Run
-from benchmarks.servers import pinned
 
 HERE = Path(__file__).parent
 NEED = HERE.parent / "scripts" / "need"
@@ -41,7 +44,23 @@ CONNECTIONS = 4_096
 WIDTH = 160
 """Of tables that go into a file."""
 
-MODULES = (hits, served, fetches, guarded, memoize, decide, miss, stampede, tags, frozen, entries, memory, imports)
+MODULES = (
+    hits,
+    served,
+    fetches,
+    guarded,
+    memoize,
+    decide,
+    miss,
+    stampede,
+    tags,
+    frozen,
+    entries,
+    memory,
+    ratio,
+    imports,
+    instructions,
+)
 ALL: dict[str, Benchmark] = {found.name: found for module in MODULES for found in module.BENCHMARKS}
 
 
@@ -49,10 +68,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rounds: about two minutes")
     parser.add_argument("name", nargs="*", help=f"only these: {', '.join(ALL)}")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="of `ratio`: a recorded trace, one key per line")
     given = parser.parse_args()
+    if given.trace and given.name != ["ratio"]:
+        parser.error("A trace is for `ratio` alone: python -m benchmarks ratio --trace FILE")
     if unknown := sorted(set(given.name) - set(ALL)):
         parser.error(f"There is no benchmark {unknown[0]!r}. There are: {', '.join(ALL)}.")
-    chosen = [ALL[name] for name in given.name or ALL]
+    names = given.name or [name for name, one in ALL.items() if one.quick or not given.quick]
+    chosen = [ratio.of_file(given.trace)] if given.trace else [ALL[name] for name in names]
+    end_in_order()
     _provide(chosen)
     _raise_limit()
     meter = Meter()
@@ -65,7 +89,7 @@ def main() -> None:
         f"Versions: {versions()}",
     ]
     print(*facts, sep="\n")
-    if not given.name:
+    if not (given.name or given.quick):
         plots = {result.benchmark.name: plot(result, HERE / "plots") for result in found if result.benchmark.plotted}
         (HERE / "RESULTS.md").write_text(results(found, plots, facts))
         print(f"Written to {HERE.name}/RESULTS.md")
@@ -106,6 +130,8 @@ def _provide(chosen: Sequence[Benchmark]) -> None:
         packages = sorted(PACKAGE.get(need, need) for need in missing)
         if subprocess.run([NEED, *packages], check=False).returncode:
             sys.exit(1)
+    for peer in sorted({peer for benchmark in chosen for peer in benchmark.peers}):
+        environments.provide(peer)
 
 
 def _raise_limit() -> None:

@@ -10,7 +10,7 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One peer; its samples stand in the order of the rounds."""
+    """One peer; its samples stand in the order of the rounds. Without any it is not here; the note says why."""
 
     name: str
     samples: tuple[float, ...]
@@ -117,8 +117,14 @@ class Benchmark:
     method: str
     rows: Callable[[Run], Iterator[Row]]
     plotted: bool = False
+    crossed: bool = False
+    """Whether the names, "what: who", are rows and columns of its table, which shows medians alone."""
+    quick: bool = False
+    """Whether a quick run of all has it, too."""
     needs: tuple[str, ...] = ()
     """Commands beyond Python, each of the Debian package of its name."""
+    peers: tuple[str, ...] = ()
+    """Environments of `benchmarks/peers`."""
 
 
 class Verdict(NamedTuple):
@@ -138,7 +144,7 @@ class Result:
     rows: Sequence[Row]
 
     def first(self, row: Row) -> Row:
-        return next(first for first in self.rows if first.unit == row.unit)
+        return next(first for first in self.rows if first.unit == row.unit and first.samples)
 
     def _named(self, name: str, unit: str) -> Row:
         return next(row for row in self.rows if (row.name, row.unit) == (name, unit))
@@ -146,6 +152,8 @@ class Result:
     def verdicts(self, row: Row) -> Iterator[Verdict]:
         for budget in row.budgets:
             other = self._named(budget.over, row.unit) if budget.over else self.first(row)
+            if not (row.samples and other.samples):
+                continue
             found = budget.measured(row, other)
             over = f" {budget.over}" if budget.over else ""
             limit = f"{budget.bound} {budget.shown(budget.limit, row.unit)}{over}"
