@@ -32,13 +32,13 @@ from benchmarks import (
 )
 from benchmarks.machine import Meter, machine, shared, versions
 from benchmarks.plots import plot
-from benchmarks.processes import end_in_order, pinned
+from benchmarks.processes import ORPHANLESS, end_in_order, pinned
 from benchmarks.report import results, table
 from benchmarks.rows import Benchmark, Result, Run
 
 HERE = Path(__file__).parent
 NEED = HERE.parent / "scripts" / "need"
-PACKAGE = {"taskset": "util-linux", "varnishd": "varnish"}
+PACKAGE = {"setpriv": "util-linux", "taskset": "util-linux", "varnishd": "varnish"}
 CONNECTIONS = 4_096
 """Open files that a stampede takes, and then some."""
 WIDTH = 160
@@ -77,7 +77,8 @@ def main() -> None:
     names = given.name or [name for name, one in ALL.items() if one.quick or not given.quick]
     chosen = [ratio.of_file(given.trace)] if given.trace else [ALL[name] for name in names]
     end_in_order()
-    _provide(chosen)
+    peers = sorted({peer for benchmark in chosen for peer in benchmark.peers})
+    _provide(chosen, peers)
     _raise_limit()
     meter = Meter()
     with pinned() as core:
@@ -86,7 +87,7 @@ def main() -> None:
         f"Command: `python -m benchmarks{' --quick' if given.quick else ''}`, {datetime.now(UTC):%Y-%m-%d}",
         f"Machine: {machine()}. {shared(meter.others())}",
         f"Cores: {'servers and load share the only one' if core is None else 'one for servers, another for the load'}",
-        f"Versions: {versions()}",
+        f"Versions: {versions(peers)}",
     ]
     print(*facts, sep="\n")
     if not (given.name or given.quick):
@@ -123,14 +124,15 @@ def _measure(benchmark: Benchmark, progress: Progress, *, quick: bool, core: int
         progress.remove_task(task)
 
 
-def _provide(chosen: Sequence[Benchmark]) -> None:
+def _provide(chosen: Sequence[Benchmark], peers: Sequence[str]) -> None:
     """Install what is missing where that is allowed; else say so, and end."""
-    missing = {need for benchmark in chosen for need in benchmark.needs if shutil.which(need) is None}
+    needs = {ORPHANLESS[0], *(need for benchmark in chosen for need in benchmark.needs)}
+    missing = {need for need in needs if shutil.which(need) is None}
     if missing:
-        packages = sorted(PACKAGE.get(need, need) for need in missing)
+        packages = sorted({PACKAGE.get(need, need) for need in missing})
         if subprocess.run([NEED, *packages], check=False).returncode:
             sys.exit(1)
-    for peer in sorted({peer for benchmark in chosen for peer in benchmark.peers}):
+    for peer in peers:
         environments.provide(peer)
 
 

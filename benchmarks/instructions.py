@@ -10,7 +10,7 @@ from benchmarks.processes import said
 from benchmarks.roads import ROADS
 from benchmarks.rows import Benchmark, Row, Run
 
-PATIENCE = 600.0
+PATIENCE = 3_600.0
 PARTS = 3
 """Profiles of a road: until it begins, of N times, of 2 N times."""
 TOP = 15
@@ -22,7 +22,7 @@ _total = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 
 
 def rows(run: Run) -> Iterator[Row]:
-    times = run.pick(100, 400)
+    times = run.pick(50, 100)
     run.planned(1)
     with TemporaryDirectory() as directory:
         profiles = _profiles(Path(directory), times)

@@ -14,8 +14,8 @@ from types import FrameType
 from typing import IO, NamedTuple
 
 HOST = "127.0.0.1"
-PATIENCE = 30.0
-"""Seconds that a server may take to answer for the first time."""
+PATIENCE = 120.0
+"""Seconds that a server may take to answer for the first time: a busy machine takes long to start a dozen."""
 GRACE = 5.0
 """Seconds that one may take to end, once it has been told to."""
 ORPHANLESS = ("setpriv", "--pdeathsig")

@@ -83,7 +83,8 @@ _TITLE = "The memory tier: hit ratios"
 _METHOD = (
     "Share of reads that hit, by the trace and by how much of all its keys there is room for; each key weighs the "
     "same, and what misses is put in. The traces are made from a seed: 20,000 keys, 300,000 reads. LRU and LFU are the "
-    "plain ones, written out in `benchmarks/policies.py`; LFU forgets the count of what has gone. A trace of your own, "
+    "plain ones, written out in `benchmarks/policies.py`; LFU forgets the count of what has gone. theine draws lots "
+    "of its own, and varies by half a point. A trace of your own, "
     "one key per line: `python -m benchmarks ratio --trace FILE`."
 )
 

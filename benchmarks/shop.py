@@ -21,6 +21,8 @@ PLACE = "BENCHMARK_PLACE"
 """The variable that names a directory where several workers count calls together."""
 REDIS = "BENCHMARK_REDIS"
 """The variable that names the Redis of a peer."""
+POOL = 1_000
+"""Connections to Redis that a peer may open: as many as callers in a stampede."""
 ITEMS = int(os.environ.get("BENCHMARK_ITEMS", "20"))
 """How long a list is where nobody says: 20 items are 2.5 KB of JSON."""
 

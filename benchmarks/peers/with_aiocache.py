@@ -15,7 +15,7 @@ from aiocache import Cache, cached, cached_stampede
 from aiocache.serializers import PickleSerializer
 from fastapi import FastAPI
 
-from benchmarks.shop import DAY, REDIS, shop, slow
+from benchmarks.shop import DAY, POOL, REDIS, shop, slow
 
 LEASE = 2
 
@@ -46,4 +46,10 @@ def memoized() -> Callable[[str, int], Awaitable[float]]:
 
 def _redis() -> dict[str, Any]:
     server = urlsplit(os.environ[REDIS])
-    return {"cache": Cache.REDIS, "endpoint": server.hostname, "port": server.port, "serializer": PickleSerializer()}
+    return {
+        "cache": Cache.REDIS,
+        "endpoint": server.hostname,
+        "port": server.port,
+        "serializer": PickleSerializer(),
+        "pool_max_size": POOL,
+    }

@@ -11,7 +11,7 @@ from cashews import cache
 from cashews.contrib.fastapi import CacheEtagMiddleware
 from fastapi import FastAPI
 
-from benchmarks.shop import DAY, REDIS, shop, slow
+from benchmarks.shop import DAY, POOL, REDIS, shop, slow
 
 MEMORY = "mem://?size=100000&check_interval=60"
 KEYS = {
@@ -34,13 +34,13 @@ def conditional() -> FastAPI:
 
 
 def on_redis() -> FastAPI:
-    cache.setup(os.environ[REDIS])
+    cache.setup(os.environ[REDIS], max_connections=POOL)
     return shop(_cached())
 
 
 def client_side() -> FastAPI:
     """What was read from Redis is kept in this process, too, until Redis says that it has changed."""
-    cache.setup(os.environ[REDIS], client_side=True)
+    cache.setup(os.environ[REDIS], client_side=True, max_connections=POOL)
     return shop(_cached())
 
 
@@ -50,7 +50,7 @@ def slow_memory() -> FastAPI:
 
 
 def slow_on_redis() -> FastAPI:
-    cache.setup(os.environ[REDIS])
+    cache.setup(os.environ[REDIS], max_connections=POOL)
     return slow(_cached(lock=True))
 
 

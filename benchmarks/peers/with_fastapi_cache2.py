@@ -14,7 +14,7 @@ from fastapi_cache.backends.redis import RedisBackend
 from fastapi_cache.decorator import cache
 from redis.asyncio import Redis
 
-from benchmarks.shop import DAY, REDIS, shop, slow
+from benchmarks.shop import DAY, POOL, REDIS, shop, slow
 
 
 def memory() -> FastAPI:
@@ -48,4 +48,4 @@ def memoized() -> Callable[[str, int], Awaitable[Any]]:
 
 
 def _redis() -> None:
-    FastAPICache.init(RedisBackend(Redis.from_url(os.environ[REDIS])), prefix="shop")
+    FastAPICache.init(RedisBackend(Redis.from_url(os.environ[REDIS], max_connections=POOL)), prefix="shop")

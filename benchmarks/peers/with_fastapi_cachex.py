@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi_cachex import BackendProxy, cache, cached
 from fastapi_cachex.backends import AsyncRedisCacheBackend, MemoryBackend
 
-from benchmarks.shop import DAY, REDIS, shop, slow
+from benchmarks.shop import DAY, POOL, REDIS, shop, slow
 
 
 def memory() -> FastAPI:
@@ -46,4 +46,4 @@ def memoized() -> Callable[[str, int], Awaitable[float]]:
 
 def _redis() -> None:
     server = urlsplit(os.environ[REDIS])
-    BackendProxy.set(AsyncRedisCacheBackend(host=server.hostname or "", port=server.port or 0))
+    BackendProxy.set(AsyncRedisCacheBackend(host=server.hostname or "", port=server.port or 0, max_connections=POOL))

@@ -16,7 +16,7 @@ from hishel import AsyncRedisStorage, AsyncSqliteStorage
 from hishel.asgi import ASGICacheMiddleware
 from redis.asyncio import Redis
 
-from benchmarks.shop import DAY, REDIS, shop, slow
+from benchmarks.shop import DAY, POOL, REDIS, shop, slow
 
 
 def memory() -> ASGICacheMiddleware:
@@ -49,5 +49,5 @@ def _in_memory(app: FastAPI) -> ASGICacheMiddleware:
 
 
 def _in_redis(app: FastAPI) -> ASGICacheMiddleware:
-    storage = AsyncRedisStorage(Redis.from_url(os.environ[REDIS]), default_ttl=DAY)
+    storage = AsyncRedisStorage(Redis.from_url(os.environ[REDIS], max_connections=POOL), default_ttl=DAY)
     return ASGICacheMiddleware(app, storage, rfc=False)
