@@ -103,7 +103,6 @@ BENCHMARKS = (
         "no other, and fastapi-cache2 turns the value into JSON and back.",
         rows=rows,
         plotted=True,
-        quick=True,
         peers=tuple(sorted({environment for environment, _, _ in OTHERS.values()})),
     ),
 )

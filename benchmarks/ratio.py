@@ -96,7 +96,6 @@ BENCHMARKS = (
         rows=rows,
         plotted=True,
         crossed=True,
-        quick=True,
         peers=(ENVIRONMENT,),
     ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -119,8 +120,6 @@ class Benchmark:
     plotted: bool = False
     crossed: bool = False
     """Whether the names, "what: who", are rows and columns of its table, which shows medians alone."""
-    quick: bool = False
-    """Whether a quick run of all has it, too."""
     needs: tuple[str, ...] = ()
     """Commands beyond Python, each of the Debian package of its name."""
     peers: tuple[str, ...] = ()
@@ -162,6 +161,8 @@ class Result:
 
 def number(value: float) -> str:
     """Three significant digits, or all that stand before the point."""
+    if isnan(value):
+        return "–"  # there was nothing to compare with
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -220,7 +220,9 @@ def wrk(server: Running, path: str, *, seconds: int, keys: int = 0, asking: Mapp
     return Load(by_clock=float(rate[1]), by_cpu=int(answered[1]) / spent)
 
 
-def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unchanged: bool = False) -> Iterator[Row]:
+def throughput(  # noqa: PLR0913 - what may be asked in different ways
+    run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unchanged: bool = False, seconds: int = 1
+) -> Iterator[Row]:
     """Requests per second of peers that give the same answers; `unchanged`: asked whether what is had still holds."""
     paths = [f"{path}/{key}" for key in range(1, keys + 1)] or [path]
     by_clock: dict[str, list[float]] = {peer.name: [] for peer in peers}
@@ -232,7 +234,7 @@ def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unc
         asking = {name: _condition(server.port, path) for name, server in servers.items()} if unchanged else {}
 
         def load(name: str) -> float:
-            found = wrk(servers[name], path, seconds=1, keys=keys, asking=asking.get(name))
+            found = wrk(servers[name], path, seconds=seconds, keys=keys, asking=asking.get(name))
             by_clock[name].append(found.by_clock)
             return found.by_cpu
 
@@ -240,7 +242,7 @@ def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unc
             for name in servers:
                 load(name)
                 by_clock[name].clear()
-        by_cpu = run.interleaved({name: partial(load, name) for name in servers}, rounds=run.pick(3, 11))
+        by_cpu = run.interleaved({name: partial(load, name) for name in servers}, rounds=run.pick(2, 11) // seconds)
         _check(peers, servers, paths)
         notes = {peer.name: _note(peer, servers, path, len(paths), asking) for peer in peers}
     for peer in peers:

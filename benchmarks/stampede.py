@@ -223,7 +223,6 @@ BENCHMARKS = (
         method=_METHOD + _RIVALS,
         rows=rows,
         plotted=True,
-        quick=True,
         needs=("taskset",),
         peers=tuple(RIVALS.values()),
     ),

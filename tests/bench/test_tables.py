@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import environments
+from benchmarks.__main__ import ALL, QUICK
 from benchmarks.instructions import instructions, top
 from benchmarks.plots import plot
 from benchmarks.report import results
@@ -56,6 +57,15 @@ def test_who_is_not_here_is_not_plotted(tmp_path: Path, *, crossed: bool) -> Non
     rows.append(Row(name="x: theine", samples=(), unit="%", note="not installed"))
     drawn = plot(Result(benchmark=replace(BENCHMARK, crossed=crossed), rows=rows), tmp_path)
     assert (drawn.name, drawn.with_suffix(".png").exists()) == ("b.svg", True)
+
+
+def test_a_ratio_to_nothing_is_told() -> None:
+    answered = Row(name="answered", samples=(1.0,), unit="req/s", budgets=(ratio("≥", 3.0, over="none"),))
+    assert "| ≥ 3 × none | – × ✗ |" in written(HERE, answered, Row(name="none", samples=(0.0,), unit="req/s"))
+
+
+def test_a_quick_run_is_made_of_what_there_is() -> None:
+    assert set(QUICK) < set(ALL)
 
 
 # -- environments ----------------------------------------------------------------------------------------------------
