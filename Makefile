@@ -85,13 +85,15 @@ storefront: $(VENV)/.dev
 
 # ------------------------------------------------------------------------------------------------------- to tidy up
 
-LOCK := $(PYTHON_BIN)/uv pip compile pyproject.toml --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
+LOCK := $(PYTHON_BIN)/uv pip compile --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --annotation-style line --custom-compile-command 'make lock'
 
 lock: $(VENV)/.dev  ## choose the newest versions of everything that is installed, and pin them
-	@$(LOCK) --all-extras --group dev --group docs --group storefront --output-file requirements/dev.txt
-	@$(LOCK) --constraints requirements/dev.txt --group storefront --output-file requirements/storefront.txt
+	@$(LOCK) pyproject.toml --all-extras --group dev --group docs --group storefront --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --constraints requirements/dev.txt --group storefront --output-file requirements/storefront.txt
+	@for peer in $(basename $(wildcard benchmarks/peers/*.in)); do \
+		$(LOCK) $$peer.in --constraints requirements/dev.txt --output-file $$peer.txt || exit 1; done
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) site dist .coverage examples/storefront/*.db* examples/storefront/*.cache
+	rm -rf $(VENV) .venv-peers site dist .coverage examples/storefront/*.db* examples/storefront/*.cache
 	find . -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.apps import BODY, HEADERS
 from benchmarks.rows import Benchmark, Row, Run, value
+from benchmarks.shop import BODY, HEADERS
 from benchmarks.timing import per_call
 from tiercel._core import keys, rfc9111
 from tiercel._core.entry import Entry, Header, Request

@@ -4,7 +4,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
 
-from benchmarks import apps
+from benchmarks import shop
 from benchmarks.rows import Benchmark, Row, Run, value
 from benchmarks.timing import asked, nothing_more, on_loop, scope_of, unheard
 from tiercel import Cache, CacheMiddleware, Policy
@@ -37,7 +37,7 @@ def _numbers(grown: int) -> tuple[float, float]:
 
 
 def _responses(grown: int) -> tuple[float, float]:
-    app = CacheMiddleware(apps.raw(), cache=Cache(memory="4GB"), default=Policy(ttl=apps.DAY))
+    app = CacheMiddleware(shop.raw(), cache=Cache(memory="4GB"), default=Policy(ttl=shop.DAY))
     with on_loop() as runner:
         _, headers, _ = runner.run(asked(app, "/items/-1"))
 

@@ -5,27 +5,38 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import cycle, islice
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
-from benchmarks.apps import BODY, DAY, raw
 from benchmarks.hits import KEYS, LITTLE
+from benchmarks.processes import HOST, Running
 from benchmarks.rows import Benchmark, Row, Run, value
-from benchmarks.servers import HOST, Running, redis, redis_url
-from benchmarks.timing import asked, nothing_more, on_loop, scope_of, unheard
+from benchmarks.servers import redis, redis_url
+from benchmarks.shop import BODY, DAY, raw
+from benchmarks.timing import MICRO, asked, nothing_more, on_loop, scope_of, unheard
 from tiercel import Cache, CacheMiddleware, Policy
 from tiercel.spi import Ask, Parcel, Store
 from tiercel.testing import RecordingLog
 
 AT_ONCE = 64
+ALONE = 500
+"""Reads one after the other, of which the median time is taken."""
+PIPELINE = f"redis-py, {AT_ONCE} in a pipeline"
 PATIENCE = 5.0
 """Seconds: it is the rate that is measured, and nobody gives up."""
 TRIPS = 1_000
 ONE = value("≤", 1.05)
 """What follows the log reads now and then, too."""
 
-Reading = Callable[[Iterator[int]], Awaitable[None]]
-"""Reads all of these keys."""
+
+class Reading(NamedTuple):
+    """A way to read."""
+
+    keys: Callable[[Iterator[int]], Awaitable[None]]
+    """All of these."""
+    key: Callable[[int], Awaitable[None]] | None = None
+    """One alone, where it can."""
 
 
 class Rates(NamedTuple):
@@ -39,7 +50,7 @@ class Rates(NamedTuple):
 def rows(run: Run) -> Iterator[Row]:
     ways = {
         "redis-py, its pool": _pool,
-        f"redis-py, {AT_ONCE} in a pipeline": _pipeline,
+        PIPELINE: _pipeline,
         "Tiercel, the store's fetch": _fetches,
         "Tiercel, a whole response": _responses,
     }
@@ -55,11 +66,17 @@ def rows(run: Run) -> Iterator[Row]:
             rate(name)
             found[name].clear()
         measures = {name: partial(rate, name) for name in ways}
-        yield from run.compared(measures, rounds=run.pick(5, 11), unit="reads/s")
+        yield from run.compared(measures, rounds=run.pick(3, 11), unit="reads/s")
         for name, rates in found.items():
             yield Row(name=name, samples=tuple(one.by_cpu for one in rates), unit="reads/CPU s")
         for name, rates in found.items():
             yield Row(name=name, samples=tuple(one.by_server for one in rates), unit="reads/CPU s of Redis")
+
+        def latency(name: str) -> float:
+            return runner.run(_alone(ways[name](server)))
+
+        alone = {name: partial(latency, name) for name in ways if name != PIPELINE}
+        yield from run.compared(alone, rounds=run.pick(3, 11), unit="µs, p50")
         places = [KEYS + TRIPS * turn for turn in range(run.pick(3, 5))]  # where nothing is stored
         hits = tuple(runner.run(_trips(server, 0, lease=0.0)) for _ in places)
         misses = tuple(runner.run(_trips(server, place, lease=60.0)) for place in places)
@@ -70,9 +87,22 @@ def rows(run: Run) -> Iterator[Row]:
 async def _rates(server: Running, way: AbstractAsyncContextManager[Reading], reads: int) -> Rates:
     async with way as read:
         clock, own, others = perf_counter(), process_time(), server.cpu_seconds()
-        await read(islice(cycle(range(KEYS)), reads))
+        await read.keys(islice(cycle(range(KEYS)), reads))
         by_clock, by_cpu = reads / (perf_counter() - clock), reads / (process_time() - own)
         return Rates(by_clock, by_cpu, reads / (server.cpu_seconds() - others))
+
+
+async def _alone(way: AbstractAsyncContextManager[Reading]) -> float:
+    """Microseconds of a read while nothing else is asked."""
+    taken = list[float]()
+    async with way as reading:
+        if reading.key is None:
+            raise RuntimeError("It reads no key alone.")
+        for key in range(ALONE):
+            start = perf_counter()
+            await reading.key(key)
+            taken.append(perf_counter() - start)
+    return median(taken) * MICRO
 
 
 # -- the ways to read ------------------------------------------------------------------------------------------------
@@ -99,7 +129,7 @@ async def _pipeline(server: Running) -> AsyncGenerator[Reading]:
                     pipeline.get(str(key))
                 _expect(await pipeline.execute() == [BODY] * len(together))
 
-        yield read
+        yield Reading(read)
 
 
 @asynccontextmanager
@@ -135,7 +165,7 @@ def _at_once(read: Callable[[int], Awaitable[None]]) -> Reading:
     async def reading(keys: Iterator[int]) -> None:
         await asyncio.gather(*[all_of(keys) for _ in range(AT_ONCE)])
 
-    return reading
+    return Reading(reading, read)
 
 
 # -- what is read ----------------------------------------------------------------------------------------------------
@@ -206,8 +236,8 @@ BENCHMARKS = (
         f"redis-py, {AT_ONCE} of them in one of its pipelines, our store's fetch, and a whole response through the "
         f"middleware, whose memory holds a dozen of them. By the clock, by the CPU time of this process, and by that "
         "of the server. A GET knows nothing of tags, variants, lifetimes and leases, which a fetch judges in the "
-        "server. The decorator most people use is not installed here, so that its row is missing, and the budget of 3 "
-        "times its rate has no verdict. Round trips: how often the server reads per fetch, one fetch after the other.",
+        "server. p50: the time of one read while nothing else is asked, one round trip each. "
+        "Round trips: how often the server reads per fetch, one fetch after the other.",
         rows=rows,
         needs=("redis-server", "taskset"),
     ),

@@ -13,9 +13,10 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
-from benchmarks.apps import DAY, raw
+from benchmarks.processes import Running
 from benchmarks.rows import Benchmark, Row, Run
-from benchmarks.servers import Running, redis, redis_url
+from benchmarks.servers import redis, redis_url
+from benchmarks.shop import DAY, raw
 from benchmarks.timing import Application, asked, nothing_more, on_loop, scope_of, unheard
 from tiercel import Cache, CacheMiddleware, Policy
 from tiercel._engine.breaker import FAILURES, LONGEST

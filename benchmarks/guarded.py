@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import apps
+from benchmarks import apps, shop
 from benchmarks.rows import Benchmark, Row, Run, excess
 from benchmarks.timing import Application, asked, nothing_more, on_loop, per_await, scope_of, unheard
 
-LOGIN = (b"authorization", apps.TOKEN)
+LOGIN = (b"authorization", shop.TOKEN)
 PERS = ("auto", "user.id", "shared")
 
 
 def rows(run: Run) -> Iterator[Row]:
-    measured: dict[str, tuple[Application, str]] = {"a ready Response": (apps.account(), "/ready")}
+    measured: dict[str, tuple[Application, str]] = {"a ready Response": (shop.account(), "/ready")}
     measured |= {f'Tiercel, guarded, per="{per}"': (apps.guarded(per), "/mine") for per in PERS}
-    measured["nothing cached"] = (apps.account(), "/mine")
+    measured["nothing cached"] = (shop.account(), "/mine")
     with on_loop() as runner:
         for name, (app, path) in measured.items():
             runner.run(_check(app, path, hit="guarded" in name))
@@ -30,7 +30,7 @@ def rows(run: Run) -> Iterator[Row]:
 async def _check(app: Application, path: str, *, hit: bool) -> None:
     await asked(app, path, LOGIN)
     status, headers, body = await asked(app, path, LOGIN)
-    if status != 200 or body != apps.BODY or (b"; hit" in headers.get(b"cache-status", b"")) is not hit:
+    if status != 200 or body != shop.BODY or (b"; hit" in headers.get(b"cache-status", b"")) is not hit:
         raise RuntimeError(f"{path} gives another answer: {status} {headers}")
 
 

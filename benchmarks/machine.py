@@ -2,12 +2,26 @@
 
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import environments
+
 PACKAGES = ("tiercel", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools", "msgspec", "lmdb", "redis")
+COMMANDS = (
+    ("wrk", ("wrk", "--version"), r"(\d[\w.+-]*)"),
+    ("redis-server", ("redis-server", "--version"), r"v=([\d.]+)"),
+    ("nginx", ("nginx", "-v"), r"nginx/([\d.]+)"),
+    ("Varnish", ("varnishd", "-V"), r"varnish-([\d.]+)"),
+    ("valgrind", ("valgrind", "--version"), r"valgrind-([\d.]+)"),
+)
+"""How each tells its version."""
+POLICIES = "policies"
+"""The environment that is named after no distribution."""
 NOTICEABLE = 0.05
 """From this share of its time on, what others do with the machine is worth a sentence."""
 
@@ -50,9 +64,15 @@ def machine() -> str:
     )
 
 
-def versions() -> str:
-    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES), _wrk(), _redis()]
-    return ", ".join(part for part in found if part)
+def versions(peers: Iterable[str]) -> str:
+    """Of what is measured, of the peers in environments of their own, and of the commands that are there."""
+    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
+    found += [f"{name} {environments.version(name)}" for name in peers if name != POLICIES]
+    found += [environments.version(name) for name in peers if name == POLICIES]
+    for name, command, pattern in COMMANDS:
+        if told := _version(command, pattern):
+            found.append(f"{name} {told}")
+    return ", ".join(found)
 
 
 def _processor() -> str:
@@ -62,17 +82,10 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _wrk() -> str:
+def _version(command: Sequence[str], pattern: str) -> str:
     try:
-        said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
-    return " ".join(said.split()[:2])
-
-
-def _redis() -> str:
-    try:
-        said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
-        return ""
-    return next((f"redis-server {word.removeprefix('v=')}" for word in said.split() if word.startswith("v=")), "")
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1] if found else ""

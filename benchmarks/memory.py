@@ -1,4 +1,4 @@
-"""The memory tier beside a plain dict and an LRU of the same bound: reads, writes, size, pauses and hit ratio."""
+"""The memory tier beside a plain dict and an LRU of the same bound: reads, writes, size and pauses."""
 
 import gc
 import random
@@ -154,31 +154,6 @@ def pauses(run: Run) -> Iterator[Row]:
         yield Row(name=f"{entries:,} entries: {name}", samples=(_milliseconds(call),), unit="ms", budgets=limits)
 
 
-def hit_ratios(run: Run) -> Iterator[Row]:
-    count, reads = run.pick(5_000, 20_000), run.pick(20_000, 300_000)
-    keys = _keys(count)
-    traces = {f"Zipf {exponent}": _zipf(keys, reads, exponent) for exponent in (0.7, 0.9, 1.1)}
-    scan = _keys(count + reads)[count:]
-    traces["half of it a scan"] = [key for pair in zip(traces["Zipf 0.9"], scan, strict=True) for key in pair]
-    run.planned(len(traces))
-    for trace, wanted in traces.items():
-        run.stepped(trace)
-        for share in (1, 10, 30):
-            bound = 1_000 * count * share // 100
-            for peer, cache in (("LRU", Lru(bound)), ("Tiercel", Memory[bytes](bound))):
-                yield Row(name=f"{trace}, room for {share} %: {peer}", samples=(_hits(cache, wanted),), unit="%")
-
-
-def _hits(cache: Lru | Memory[bytes], trace: Sequence[bytes]) -> float:
-    found = 0
-    for key in trace:
-        if cache.get(key) is None:
-            cache.put(key, VALUE, WEIGHT, DAY)
-        else:
-            found += 1
-    return 100 * found / len(trace)
-
-
 def _keys(count: int) -> list[bytes]:
     draw = random.Random(SEED)
     return [draw.randbytes(16) for _ in range(count)]
@@ -225,11 +200,5 @@ BENCHMARKS = (
         title="The memory tier: the longest calls",
         method="One call each, by the clock.",
         rows=pauses,
-    ),
-    Benchmark(
-        name="memory-hits",
-        title="The memory tier: hit ratios",
-        method="Share of reads that hit, by the trace and by how much of all keys there is room for.",
-        rows=hit_ratios,
     ),
 )

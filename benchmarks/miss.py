@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 
-from benchmarks import apps
+from benchmarks import shop
 from benchmarks.rows import Benchmark, Row, Run, excess
 from benchmarks.timing import Application, asked, nothing_more, on_loop, per_await, scope_of, unheard
 from tiercel import Cache, CacheMiddleware, Policy
@@ -15,10 +15,10 @@ MEMORY = "64MB"
 
 
 def around_asgi(run: Run) -> Iterator[Row]:
-    unstorable = apps.raw(((b"cache-control", b"no-store"),))
+    unstorable = shop.raw(((b"cache-control", b"no-store"),))
     measured: dict[str, Callable[[], Application]] = {
-        "bare ASGI": apps.raw,
-        "Tiercel around it, storing": lambda: _around(apps.raw()),
+        "bare ASGI": shop.raw,
+        "Tiercel around it, storing": lambda: _around(shop.raw()),
         "Tiercel around it, no-store": lambda: _around(unstorable),
     }
     return _misses(run, measured, path="/items/{}")
@@ -26,7 +26,7 @@ def around_asgi(run: Run) -> Iterator[Row]:
 
 def installed(run: Run) -> Iterator[Row]:
     measured: dict[str, Callable[[], Application]] = {
-        "FastAPI, nothing cached": apps.shop,
+        "FastAPI, nothing cached": shop.shop,
         "Tiercel installed, storing": _installed,
     }
     return _misses(run, measured, path="/items/{}")
@@ -53,17 +53,17 @@ def _misses(run: Run, measured: dict[str, Callable[[], Application]], *, path: s
 async def _check(app: Application, path: str, *, ours: bool) -> None:
     status, headers, body = await asked(app, path)
     missed = b"fwd=uri-miss" in headers.get(b"cache-status", b"")
-    if status != 200 or body != apps.BODY or missed is not ours:
+    if status != 200 or body != shop.BODY or missed is not ours:
         raise RuntimeError(f"{path} gives another answer: {status} {headers}")
 
 
 def _around(app: Application) -> CacheMiddleware:
-    return CacheMiddleware(app, cache=Cache(memory=MEMORY), default=Policy(ttl=apps.DAY))
+    return CacheMiddleware(app, cache=Cache(memory=MEMORY), default=Policy(ttl=shop.DAY))
 
 
 def _installed() -> Application:
     cache = Cache(memory=MEMORY)
-    app = apps.shop(cache.response(ttl=apps.DAY))
+    app = shop.shop(cache.response(ttl=shop.DAY))
     cache.install(app)
     return app
 

@@ -11,16 +11,17 @@ INTRODUCTION = (
     "Peers alternate in rounds; the median of all rounds is shown, with the least and the most. "
     "A ratio is the median of the ratios within each round to the first row of the same unit."
 )
-COLUMNS = ("", "median", "spread", "ratio", "budget", "found", "")
+COLUMNS = ("", "median", "spread", "ratio", "budget", "found", "note")
 
 
 def table(result: Result) -> Table:
     """As it is printed."""
     shown = Table(title=f"{result.benchmark.title} ({result.benchmark.name})", title_justify="left")
-    for place, column in enumerate(COLUMNS):
-        shown.add_column(column, justify="right" if place in {1, 2, 3, 5} else "left", no_wrap=place > 0)
-    for row in result.rows:
-        shown.add_row(*_cells(result, row))
+    columns, lines = _lines(result)
+    for place, column in enumerate(columns):
+        shown.add_column(column, justify="right" if _is_number(result, place) else "left", no_wrap=place > 0)
+    for line in lines:
+        shown.add_row(*line)
     return shown
 
 
@@ -47,13 +48,45 @@ def results(found: Sequence[Result], plots: dict[str, Path], facts: Iterable[str
 
 
 def _section(result: Result, plot: Path | None) -> Iterator[str]:
+    columns, lines = _lines(result)
     yield from ("", f"## {result.benchmark.title}", "", result.benchmark.method, "")
-    yield _line(COLUMNS)
-    yield _line(["---", "---:", "---:", "---:", "---", "---:", "---"])
-    for row in result.rows:
-        yield _line([cell.replace("\n", "<br>") for cell in _cells(result, row)])
+    yield _line(columns)
+    yield _line(["---:" if _is_number(result, place) else "---" for place in range(len(columns))])
+    for line in lines:
+        yield _line([cell.replace("\n", "<br>") for cell in line])
     if plot is not None:
         yield from ("", f"![{result.benchmark.title}]({plot.parent.name}/{plot.name})")
+
+
+def _is_number(result: Result, place: int) -> bool:
+    return place > 0 if result.benchmark.crossed else place in {1, 2, 3, 5}
+
+
+def _lines(result: Result) -> tuple[Sequence[str], list[list[str]]]:
+    """The heads of the columns, and the cells."""
+    if not result.benchmark.crossed:
+        return COLUMNS, [_cells(result, row) for row in result.rows]
+    cells = crossed(result)
+    columns = list(dict.fromkeys(column for line in cells.values() for column in line))
+    return ["", *columns], [
+        [name, *(_crossed_cell(line, column) for column in columns)] for name, line in cells.items()
+    ]
+
+
+def crossed(result: Result) -> dict[str, dict[str, Row]]:
+    """Rows by what stands before the colon of their names, and what behind."""
+    cells: dict[str, dict[str, Row]] = {}
+    for row in result.rows:
+        name, _, column = row.name.partition(": ")
+        cells.setdefault(name, {})[column] = row
+    return cells
+
+
+def _crossed_cell(line: dict[str, Row], column: str) -> str:
+    row = line.get(column)
+    if row is None or not row.samples:
+        return "" if row is None else row.note
+    return f"{row.median:.1f} {row.unit}"
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -61,6 +94,8 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cells(result: Result, row: Row) -> list[str]:
+    if not row.samples:
+        return [row.name, "–", "", "", "", "", row.note]
     first = result.first(row)
     verdicts = list(result.verdicts(row))
     ratios = sorted(row.over(first))

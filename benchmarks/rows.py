@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -10,7 +11,7 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One peer; its samples stand in the order of the rounds."""
+    """One peer; its samples stand in the order of the rounds. Without any it is not here; the note says why."""
 
     name: str
     samples: tuple[float, ...]
@@ -117,8 +118,12 @@ class Benchmark:
     method: str
     rows: Callable[[Run], Iterator[Row]]
     plotted: bool = False
+    crossed: bool = False
+    """Whether the names, "what: who", are rows and columns of its table, which shows medians alone."""
     needs: tuple[str, ...] = ()
     """Commands beyond Python, each of the Debian package of its name."""
+    peers: tuple[str, ...] = ()
+    """Environments of `benchmarks/peers`."""
 
 
 class Verdict(NamedTuple):
@@ -138,7 +143,7 @@ class Result:
     rows: Sequence[Row]
 
     def first(self, row: Row) -> Row:
-        return next(first for first in self.rows if first.unit == row.unit)
+        return next(first for first in self.rows if first.unit == row.unit and first.samples)
 
     def _named(self, name: str, unit: str) -> Row:
         return next(row for row in self.rows if (row.name, row.unit) == (name, unit))
@@ -146,6 +151,8 @@ class Result:
     def verdicts(self, row: Row) -> Iterator[Verdict]:
         for budget in row.budgets:
             other = self._named(budget.over, row.unit) if budget.over else self.first(row)
+            if not (row.samples and other.samples):
+                continue
             found = budget.measured(row, other)
             over = f" {budget.over}" if budget.over else ""
             limit = f"{budget.bound} {budget.shown(budget.limit, row.unit)}{over}"
@@ -154,6 +161,8 @@ class Result:
 
 def number(value: float) -> str:
     """Three significant digits, or all that stand before the point."""
+    if isnan(value):
+        return "–"  # there was nothing to compare with
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"

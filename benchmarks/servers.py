@@ -1,29 +1,24 @@
 """Servers under test: on free loopback ports and one core, ended by process id; and the load on them."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
+from benchmarks import environments
+from benchmarks.processes import HOST, PATIENCE, Running, Started, free_port, python_module, said, started
 from benchmarks.rows import Budget, Row, Run
+from benchmarks.shop import REDIS
 
-HOST = "127.0.0.1"
 CONNECTIONS = 32
 LOOKS = 100
 """Answers that are looked at, of each peer, before and after."""
-PATIENCE = 30.0
-"""Seconds that a server may take to answer for the first time, or to end."""
 RANDOM_KEYS = Path(__file__).with_name("random_keys.lua")
+HIT = re.compile(r"; hit\b")
 
 _rate = re.compile(r"Requests/sec:\s*([\d.]+)")
 _count = re.compile(r"(\d+) requests in ")
@@ -43,16 +38,17 @@ class Peer:
     """What it is told beyond the environment of this process."""
     origin: "Peer | None" = None
     """What it stands in front of; started before it, and told to the command by its port."""
+    rival: bool = False
+    """Whether it is another cache in the application, which counts the calls of its handler."""
+    alone: bool = False
+    """Whether it has no processes of its own: the system may kill it, even while it is stopped."""
+    missing: str = ""
+    """Why it is not here, if it is not."""
 
-
-class Running(NamedTuple):
-    """A server that is up."""
-
-    port: int
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        return _cpu_seconds(self.pid)
+    def told(self, environment: Mapping[str, str]) -> "Peer":
+        """The same, and what is in front of the same, with this in the environment."""
+        origin = None if self.origin is None else self.origin.told(environment)
+        return replace(self, environment={**self.environment, **environment}, origin=origin)
 
 
 class Load(NamedTuple):
@@ -68,6 +64,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
+# -- who ---------------------------------------------------------------------------------------------------------------
+
+
+_OPTIONS = ("--factory", "--no-access-log", "--log-level", "warning", "--host", HOST)
+
+
 def uvicorn(  # noqa: PLR0913 - what may be different from one peer to the next
     name: str,
     factory: str,
@@ -79,22 +81,36 @@ def uvicorn(  # noqa: PLR0913 - what may be different from one peer to the next
 ) -> Peer:
     """An application of `benchmarks.apps` under uvicorn, as most people run it."""
     several = ["--workers", str(workers)] if workers > 1 else []
-    options = ["--factory", "--no-access-log", "--log-level", "warning", *several, "--host", HOST, "--port"]
-    command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps:{factory}", *options]
+    command = python_module("uvicorn", f"benchmarks.apps:{factory}", *_OPTIONS, *several)
     return Peer(
         name=name,
-        command=lambda port, _: [*command, str(port)],
+        command=lambda port, _: [*command, "--port", str(port)],
         hits=hits,
         budgets=budgets,
         environment=environment or {},
     )
 
 
+def rival(name: str, package: str, factory: str, server: str = "") -> Peer:
+    """An application of `benchmarks.peers` under uvicorn, in the environment of that package; on this Redis, if any."""
+    try:
+        interpreter = environments.python(package)
+    except environments.NotInstalled as error:
+        return Peer(name=name, command=lambda _, __: (), rival=True, missing=f"not installed: {error}")
+    module = f"with_{package.replace('-', '_')}"
+    command = python_module("uvicorn", f"benchmarks.peers.{module}:{factory}", *_OPTIONS, interpreter=interpreter)
+    return Peer(
+        name=name,
+        command=lambda port, _: [*command, "--port", str(port)],
+        environment={REDIS: server} if server else {},
+        rival=True,
+    )
+
+
 def served(name: str, factory: str, *, budgets: tuple[Budget, ...] = ()) -> Peer:
     """An application of `benchmarks.apps` under `tiercel serve`."""
-    options = ["--factory", "--no-access-log", "--log-level", "warning", "--host", HOST, "--port"]
-    command = [sys.executable, "-m", "tiercel", "serve", f"benchmarks.apps:{factory}", *options]
-    return Peer(name=name, command=lambda port, _: [*command, str(port)], hits=True, budgets=budgets)
+    command = python_module("tiercel", "serve", f"benchmarks.apps:{factory}", *_OPTIONS)
+    return Peer(name=name, command=lambda port, _: [*command, "--port", str(port)], hits=True, budgets=budgets)
 
 
 def nginx(name: str, origin: Peer, place: Path) -> Peer:
@@ -138,31 +154,24 @@ http {{
 """
 
 
-@contextmanager
-def pinned() -> Generator[int | None]:
-    """This process, and the load that it starts, on one core; another for the servers, None where there is none."""
-    usable = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, usable[-1:])
-    try:
-        yield usable[0] if len(usable) > 1 else None
-    finally:
-        os.sched_setaffinity(0, usable)
+# -- up ----------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def serving(run: Run, peers: Sequence[Peer]) -> Generator[dict[str, Running]]:
-    """All of them at once: who is not asked takes no time. By name."""
+    """All that are here, at once: who is not asked takes no time. By name."""
     with ExitStack() as stack:
-        yield {peer.name: stack.enter_context(_serving(peer, run.server_core)) for peer in peers}
+        here = [stack.enter_context(_starting(peer, run.server_core)) for peer in peers if not peer.missing]
+        yield {one.name: one.up() for one in here}
 
 
 @contextmanager
 def redis(run: Run) -> Generator[Running]:
     """A server of its own, which keeps nothing on disk; on the core of the servers."""
     options = ["--bind", HOST, "--save", "", "--appendonly", "no", "--port"]
-    peer = Peer(name="redis-server", command=lambda port, _: ["redis-server", *options, str(port)])
-    with _serving(peer, run.server_core) as server:
-        yield server
+    peer = Peer(name="redis-server", command=lambda port, _: ["redis-server", *options, str(port)], alone=True)
+    with _starting(peer, run.server_core) as server:
+        yield server.up()
 
 
 def redis_url(server: Running) -> str:
@@ -170,54 +179,24 @@ def redis_url(server: Running) -> str:
 
 
 @contextmanager
-def _serving(peer: Peer, core: int | None, *, behind: int = 0) -> Generator[Running]:
-    if peer.origin is not None and not behind:
-        with _serving(peer.origin, core) as origin, _serving(peer, core, behind=origin.port) as server:
-            yield server
-        return
-    port = _free_port()
-    pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
-    with tempfile.TemporaryFile() as log:
-        told = {**os.environ, **peer.environment}
-        process = subprocess.Popen([*pin, *peer.command(port, behind)], stdout=log, stderr=subprocess.STDOUT, env=told)
-        try:
-            _await_start(peer, process, port, log)
-            yield Running(port, process.pid)
-        finally:
-            process.terminate()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def _starting(peer: Peer, core: int | None) -> Generator[Started]:
+    with ExitStack() as stack:
+        behind = stack.enter_context(_starting(peer.origin, core)).up().port if peer.origin else 0
+        port = free_port()
+        command = peer.command(port, behind)
+        starting = started(peer.name, command, port=port, core=core, environment=peer.environment, alone=peer.alone)
+        yield stack.enter_context(starting)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+# -- asked -------------------------------------------------------------------------------------------------------------
 
 
-def _await_start(peer: Peer, process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection((HOST, port), timeout=1.0).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    log.seek(0)
-    raise RuntimeError(f"{peer.name} did not start:\n{log.read().decode(errors='replace')}")
-
-
-def fetch(port: int, paths: Sequence[str]) -> Iterator[Answer]:
+def fetch(port: int, paths: Sequence[str], asking: Mapping[str, str] | None = None) -> Iterator[Answer]:
     """Ask for one after the other, on one connection."""
     connection = HTTPConnection(HOST, port, timeout=PATIENCE)
     try:
         for path in paths:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=asking or {})
             response = connection.getresponse()
             yield Answer(response.status, {name.lower(): line for name, line in response.getheaders()}, response.read())
     finally:
@@ -232,46 +211,44 @@ def wrk(server: Running, path: str, *, seconds: int, keys: int = 0, asking: Mapp
     script = ["--script", str(RANDOM_KEYS)] if keys else []
     count = ["--", str(keys)] if keys else []
     before = server.cpu_seconds()
-    said = subprocess.run(
-        [*command, *script, f"http://{HOST}:{server.port}{path}", *count],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=seconds + PATIENCE,
-    ).stdout
+    url = f"http://{HOST}:{server.port}{path}"
+    told = said([*command, *script, url, *count], seconds=seconds + PATIENCE)
     spent = server.cpu_seconds() - before
-    rate, answered = _rate.search(said), _count.search(said)
-    if rate is None or answered is None or "Non-2xx" in said:
-        raise RuntimeError(f"The load went wrong:\n{said}")
+    rate, answered = _rate.search(told), _count.search(told)
+    if rate is None or answered is None or "Non-2xx" in told:
+        raise RuntimeError(f"The load went wrong:\n{told}")
     return Load(by_clock=float(rate[1]), by_cpu=int(answered[1]) / spent)
 
 
-def throughput(run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unchanged: bool = False) -> Iterator[Row]:
+def throughput(  # noqa: PLR0913 - what may be asked in different ways
+    run: Run, peers: Sequence[Peer], path: str, *, keys: int = 0, unchanged: bool = False, seconds: int = 1
+) -> Iterator[Row]:
     """Requests per second of peers that give the same answers; `unchanged`: asked whether what is had still holds."""
     paths = [f"{path}/{key}" for key in range(1, keys + 1)] or [path]
     by_clock: dict[str, list[float]] = {peer.name: [] for peer in peers}
     with serving(run, peers) as servers:
         for peer in peers:
-            if peer.hits or peer.origin is not None:
+            if peer.name in servers and (peer.hits or peer.rival or peer.origin is not None):
                 list(fetch(servers[peer.name].port, paths))
         _check(peers, servers, paths)
         asking = {name: _condition(server.port, path) for name, server in servers.items()} if unchanged else {}
 
-        def load(name: str, seconds: int) -> float:
+        def load(name: str) -> float:
             found = wrk(servers[name], path, seconds=seconds, keys=keys, asking=asking.get(name))
             by_clock[name].append(found.by_clock)
             return found.by_cpu
 
-        for name in servers:
-            load(name, 1)
-            by_clock[name].clear()
-        measures = {name: partial(load, name, run.pick(1, 2)) for name in servers}
-        by_cpu = run.interleaved(measures, rounds=run.pick(5, 11))
+        if not run.quick:
+            for name in servers:
+                load(name)
+                by_clock[name].clear()
+        by_cpu = run.interleaved({name: partial(load, name) for name in servers}, rounds=run.pick(2, 11) // seconds)
         _check(peers, servers, paths)
+        notes = {peer.name: _note(peer, servers, path, len(paths), asking) for peer in peers}
     for peer in peers:
-        yield Row(name=peer.name, samples=tuple(by_clock[peer.name]), unit="req/s")
+        yield Row(name=peer.name, samples=tuple(by_clock[peer.name]), unit="req/s", note=notes[peer.name])
     for peer in peers:
-        yield Row(name=peer.name, samples=by_cpu[peer.name], unit="req/CPU s", budgets=peer.budgets)
+        yield Row(name=peer.name, samples=by_cpu.get(peer.name, ()), unit="req/CPU s", budgets=peer.budgets)
 
 
 def _condition(port: int, path: str) -> Mapping[str, str]:
@@ -280,31 +257,31 @@ def _condition(port: int, path: str) -> Mapping[str, str]:
     return {"If-None-Match": answer.headers["etag"]} if "etag" in answer.headers else {}
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Of a process, its threads, and the processes that it has started."""
-    spent = 0.0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        spent += int((task / "schedstat").read_text().split()[0]) / 1e9
-    return spent + sum(map(_cpu_seconds, _children(pid)))
-
-
-def _children(pid: int) -> Iterator[int]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except FileNotFoundError:
-            continue  # it has ended meanwhile
-        if parent == pid:
-            yield int(stat.parent.name)
+def _note(
+    peer: Peer, servers: Mapping[str, Running], path: str, keys: int, asking: Mapping[str, Mapping[str, str]]
+) -> str:
+    """What it did: how it answers a condition, and how often its handler ran if that was oftener than once a key."""
+    if peer.missing:
+        return peer.missing
+    port, found = servers[peer.name].port, list[str]()
+    if asking and not asking[peer.name]:
+        found.append("gives no ETag: 200")
+    elif asking:
+        found.append(f"answers {next(fetch(port, [path], asking[peer.name])).status}")
+    if peer.rival and (calls := int(next(fetch(port, ["/calls/0"])).body)) > keys:
+        found.append(f"{calls:,} calls of the handler for {keys:,} keys")
+    return "; ".join(found)
 
 
 def _check(peers: Sequence[Peer], servers: Mapping[str, Running], paths: Sequence[str]) -> None:
     """See that what is compared is the same, and a hit where it is to be one."""
     bodies: list[bytes] = []
     for peer in peers:
+        if peer.missing:
+            continue
         answers = list(fetch(servers[peer.name].port, paths[:: max(1, len(paths) // LOOKS)]))
         bodies = bodies or [answer.body for answer in answers]
         for answer, body in zip(answers, bodies, strict=True):
-            hit = "; hit" in answer.headers.get("cache-status", "")
+            hit = HIT.search(answer.headers.get("cache-status", "")) is not None
             if answer.status != 200 or answer.body != body or hit is not peer.hits:
                 raise RuntimeError(f"{peer.name} does not answer as it should: {answer.status} {answer.headers}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
-from benchmarks.apps import DAY
 from benchmarks.rows import Benchmark, Row, Run, ratio
 from benchmarks.servers import redis, redis_url
+from benchmarks.shop import DAY
 from benchmarks.timing import MICRO, on_loop, per_await
 from tiercel import Cache
 from tiercel.spi import Ask, Parcel, Store
