@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import unquote
 
-from tiercel._core import keys, rfc9111
+from tiercel._core import coding, keys, rfc9111
 from tiercel._core.entry import Head, Headers, Request
 from tiercel._core.plan import Target
 from tiercel._core.policy import Policy, Rules
@@ -155,18 +155,26 @@ class Gate:
         if WATCH in scope:
             target = _told_apart(target, scope)
         if target is not None and seen.fit and scope["method"] in METHODS:
-            ready = self.ready(target, seen, scope["method"], lambda: request_of(scope, headers, b""))
+            ready = self.ready(target, seen, scope["method"], headers, lambda: self.request(scope, headers))
             if ready is not None:
                 await send({"type": "http.response.start", "status": ready.status, "headers": ready.headers})
                 await send({"type": "http.response.body", "body": ready.body})
                 return
         await self._whole(target, scope, receive, send)
 
-    def ready(self, target: Target, seen: Glance, method: str, request: Callable[[], Request]) -> Ready | None:
+    def request(self, scope: Scope, headers: Headers, content: bytes = b"") -> Request:
+        """What decisions, and the application behind, may know of a request."""
+        if self.engine.encoder is not None and not (self._shadow or _has_shown_codings(scope)):
+            headers = coding.canonical(headers)
+        return request_of(scope, headers, content)
+
+    def ready(
+        self, target: Target, seen: Glance, method: str, headers: Headers, request: Callable[[], Request]
+    ) -> Ready | None:
         """The answer to a fit GET or HEAD, counted, where there is one that nothing has to be waited for."""
         if target.rules.guarded or self._shadow:
             return None
-        if seen.plain and method == "GET" and (ready := plainly(self.engine, target)) is not None:
+        if seen.plain and method == "GET" and (ready := plainly(self.engine, target, headers)) is not None:
             return ready
         return decided(self.engine, target, request, self._front.rules, wishes=seen.wishes)
 
@@ -230,7 +238,7 @@ class Gate:
         content: bytes | None = b""
         if scope["method"] == "QUERY":
             content, receive = await _content(receive)
-        request = request_of(scope, headers, content or b"")
+        request = self.request(scope, headers, content or b"")
         if content:  # RFC 10008 §2.7: the content, and what the request says of it, are part of the key
             target = target._replace(primary=keys.primary(target.primary, keys.of_request(request)))
         visit = Visit(self.engine, Guard(target, self._blank) if route.guarded else None)
@@ -349,6 +357,12 @@ def _told_apart(target: Target | None, scope: Scope) -> Target | None:
     """With what middleware outside of us has taken out of the request: it may have kept what was in it."""
     missing = () if target is None else scope[WATCH].missing(observed.plain(scope["headers"]))
     return target._replace(primary=keys.primary(target.primary, *missing)) if target is not None and missing else target
+
+
+def _has_shown_codings(scope: Scope) -> bool:
+    """Whether somebody outside of us has read Accept-Encoding as it was: what followed may depend on all of it."""
+    watch = scope.get(WATCH)
+    return isinstance(watch, Watch) and (watch.everything or b"accept-encoding" in watch.names)
 
 
 def _unfit(names: list[bytes], content: bytes | None) -> rfc9111.Bypass | None:

@@ -58,7 +58,8 @@ def renewed(asked: Asked, entry: Entry, head: Head, now: float) -> Entry:
     # What a 200 with these fields would not be allowed to leave in store, a 304 is not either.
     refused = refusal(asked, Head(status=entry.status, headers=head.headers)) is not None
     kept = [] if refused else storable(asked, head)
-    names = selecting_names(asked, said.headers) | {name for name, _ in entry.selecting}
+    # Of what is stored all selects that is to: the Vary that it leaves us with has more names (`present.varying`).
+    names = selecting_names(asked, head.headers) | {name for name, _ in entry.selecting}
     return replace(
         entry,
         headers=_updated(entry.headers, kept),

@@ -28,6 +28,7 @@ SLOW = "soft-time-limit"
 class Hit:
     """Answer from a complete stored response."""
 
+    key: bytes
     entry: Entry
     stale: bool = False
     status: CacheStatus | None = None
@@ -122,10 +123,10 @@ async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
         case rfc9111.Serve(entry=entry, refresh=refresh):
             if refresh:
                 _renew(call, key, search.take_off, entry)
-            return Hit(entry=entry)
+            return Hit(key=key, entry=entry)
         case rfc9111.ServeStale(entry=entry):
             _renew(call, key, search.take_off, entry)
-            return Hit(entry=entry, stale=True)
+            return Hit(key=key, entry=entry, stale=True)
         case rfc9111.Bypass(reason=reason, fwd=fwd):
             return Pass(reason=reason, fwd=fwd)
         case rfc9111.Refuse():
@@ -180,7 +181,7 @@ def _too_slow(call: Call, key: bytes, fill: rfc9111.Fill) -> Hit | None:
     if soft is None or entry is None or engine.clock.monotonic() - call.since < soft:
         return None
     if usable_stale(entry, engine.clock.time(), entry.stale_if_error) and engine.tiers.usable(key, entry):
-        return Hit(entry=entry, stale=True, status=CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW))
+        return Hit(key=key, entry=entry, stale=True, status=CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW))
     return None
 
 
@@ -211,7 +212,7 @@ async def _join(call: Call, fill: rfc9111.Fill, flight: Flight) -> Answer | None
     try:
         if (stale := await _waited(call, flight, fill)) is not None:
             status = CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW)
-            return Hit(entry=stale, stale=True, status=status)
+            return Hit(key=flight.key, entry=stale, stale=True, status=status)
         if _fits(call, flight, joined):
             answer = Ride(flight=flight, fill=fill, reader=reader, collapsed=True)
         return answer
@@ -316,7 +317,13 @@ async def _serve(call: Call, hit: Hit) -> None:
     ttl = int(seconds_until_stale(hit.entry, call.engine.clock.time()))
     status = hit.status or CacheStatus(hit=True, ttl=ttl)
     _count(call, "stale" if hit.stale else "hit", status.detail or "")
-    await send_stored(call, hit.entry, status)
+    await send_stored(call, await _shown(call, hit.key, hit.entry), status)
+
+
+async def _shown(call: Call, key: bytes, entry: Entry) -> Entry:
+    """A stored response in the content coding that the client wants."""
+    encoder = call.engine.encoder
+    return entry if encoder is None else await encoder.shown(key, entry, call.request.headers)
 
 
 async def _ride(call: Call, ride: Ride) -> None:
@@ -325,7 +332,8 @@ async def _ride(call: Call, ride: Ride) -> None:
     status = CacheStatus(fwd=plan.fwd, collapsed=collapsed, detail=plan.detail or None)
     if (stale := await _waited(call, flight, plan)) is not None:
         ride.reader.leave()  # before a byte goes out: what the application says from now on is not for this client
-        await _serve(call, Hit(entry=stale, stale=True, status=replace(status, detail=SLOW)))
+        status = replace(status, detail=SLOW)
+        await _serve(call, Hit(key=flight.key, entry=stale, stale=True, status=status))
         return
     match flight.phase:
         case Phase.LANDED if flight.entry is not None:
@@ -349,7 +357,7 @@ async def _send_landed(call: Call, flight: Flight, entry: Entry, status: CacheSt
     forwarded = None if flight.status == entry.status else flight.status
     if flight.fallback:
         status = replace(status, fwd_status=forwarded, detail="stale-if-error")
-        await _serve(call, Hit(entry=entry, stale=True, status=status))
+        await _serve(call, Hit(key=flight.key, entry=entry, stale=True, status=status))
         return
     _count(call, "collapsed" if status.collapsed else "miss", flight.reason or status.detail or "")
     status = replace(
@@ -358,7 +366,8 @@ async def _send_landed(call: Call, flight: Flight, entry: Entry, status: CacheSt
         stored=flight.stored and not status.collapsed,
         detail=flight.reason or status.detail,
     )
-    await send_stored(call, entry, status, passed_on=_passed_on(flight, status), first=True)
+    shown = await _shown(call, flight.key, entry)
+    await send_stored(call, shown, status, passed_on=_passed_on(flight, status), first=True)
 
 
 def _passed_on(flight: Flight, status: CacheStatus) -> list[Header]:
