@@ -11,12 +11,12 @@ from tiercel._core.headers import Directives, combined, lines, members
 from tiercel._core.keys import HARMLESS
 from tiercel._core.present import varying
 
+ACCEPT_ENCODING: Final = b"accept-encoding"
 CODINGS: Final = (b"zstd", b"br", b"gzip")
 """The content codings that are negotiated, the best first."""
 LEAST: Final = 1024
 """Bytes of the smallest body that is encoded: a shorter one fits into the packets that are sent anyway."""
 
-_ACCEPT_ENCODING: Final = b"accept-encoding"
 _IDENTITY: Final = b"identity"
 _ANY: Final = b"*"
 _OK = 200
@@ -45,16 +45,20 @@ _SUFFIXES = (b"+json", b"+xml", b"+yaml", b"+json-seq")
 _ENDLESS = b"text/event-stream"
 # What every browser sends of itself: a response selected by nothing else is nobody's own.
 _OPEN = HARMLESS | {
-    b"accept", b"accept-charset", _ACCEPT_ENCODING, b"accept-language", b"access-control-request-headers",
+    b"accept", b"accept-charset", ACCEPT_ENCODING, b"accept-language", b"access-control-request-headers",
     b"access-control-request-method", b"dnt", b"origin", b"prefer", b"save-data", b"user-agent", b"x-requested-with",
 }  # fmt: skip
 
 
 def preferred(headers: Headers) -> tuple[bytes, ...]:
     """The codings that a request would rather have than the identity, the best first."""
-    value = combined(headers, _ACCEPT_ENCODING)
-    if value is None:  # §12.5.3: anything goes. Who does not ask for one may not know any.
-        return ()
+    value = combined(headers, ACCEPT_ENCODING)
+    # §12.5.3: without the field anything goes. Who does not ask for a coding may not know any.
+    return () if value is None else weighed(value)
+
+
+def weighed(value: bytes) -> tuple[bytes, ...]:
+    """The same, of the value of the field."""
     return _remembered(value) if len(value) <= _REMEMBERED_BYTES else _preferred(value)
 
 
@@ -63,12 +67,12 @@ def canonical(headers: Headers) -> Headers:
 
     Where it is there at all: who sends none has said nothing.
     """
-    if all(name != _ACCEPT_ENCODING for name, _ in headers):
+    if all(name != ACCEPT_ENCODING for name, _ in headers):
         return headers
     one = _spelled(preferred(headers))
     kept: list[Header] = []
     for name, value in headers:
-        if name != _ACCEPT_ENCODING:
+        if name != ACCEPT_ENCODING:
             kept.append((name, value))
         elif one:
             kept.append((name, one))
@@ -94,7 +98,7 @@ def encodable(head: Head, *, private: bool) -> bool:
 
 def offered(headers: Headers) -> list[Header]:
     """The fields of a response that may be sent encoded: whoever caches it keeps the encodings apart."""
-    return varying(list(headers), (_ACCEPT_ENCODING,))
+    return varying(list(headers), (ACCEPT_ENCODING,))
 
 
 def is_whole(entry: Entry) -> bool:

@@ -21,6 +21,7 @@ from tiercel._engine.codings import Compressor
 from tiercel._engine.tiers import PLAIN, Shelf, Tiers
 from tiercel.spi import Clock
 
+_ACCEPT_ENCODING: Final = coding.ACCEPT_ENCODING
 INLINE: Final = 32 * 1024
 """Bytes of the largest body that is compressed on the event loop: about a millisecond. The rest in a thread."""
 
@@ -71,7 +72,16 @@ class Encoder:
 
     def wanted(self, headers: Headers) -> bytes | None:
         """The coding in which a request is answered; None: as the application has said it."""
-        return next((one for one in coding.preferred(headers) if one in self._compressors), None)
+        value = None
+        for name, line in headers:  # each hit comes by here
+            if name == _ACCEPT_ENCODING:
+                value = line if value is None else value + b", " + line
+        if value is None:
+            return None
+        for one in coding.weighed(value):
+            if one in self._compressors:
+                return one
+        return None
 
     def offered(self, status: int, headers: Headers) -> Headers:
         """The fields of an answer that is to be stored, with which it leaves us in whatever coding."""
