@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import unquote
 
-from tiercel._core import keys, rfc9111
+from tiercel._core import coding, keys, rfc9111
 from tiercel._core.entry import Head, Headers, Request
 from tiercel._core.plan import RouteRules, Target
 from tiercel._core.policy import Policy, Rules
@@ -157,30 +157,48 @@ class Gate:
             target = _told_apart(target, scope)
         if target is not None and seen.fit and scope["method"] in METHODS:
             if seen.plain and target.rules.guarded and not self._shadow:
-                await self._guarded(target, scope, receive, send, seen, lambda: request_of(scope, headers, b""))
+                await self._guarded(target, scope, receive, send, seen, lambda: self.request(scope, headers))
                 return
-            ready = self.ready(target, seen, scope["method"], lambda: request_of(scope, headers, b""))
+            ready = self.ready(target, seen, scope["method"], headers, lambda: self.request(scope, headers))
             if ready is not None:
                 await send({"type": "http.response.start", "status": ready.status, "headers": ready.headers})
                 await send({"type": "http.response.body", "body": ready.body})
                 return
         await self._whole(target, scope, receive, send)
 
-    def ready(self, target: Target, seen: Glance, method: str, request: Callable[[], Request]) -> Ready | None:
+    def request(self, scope: Scope, headers: Headers, content: bytes = b"") -> Request:
+        """What decisions, and the application behind, may know of a request."""
+        return request_of(scope, self._negotiated(scope, headers), content)
+
+    def _negotiated(self, scope: Scope, headers: Headers) -> Headers:
+        """The fields with one spelling of all that accept the same content codings."""
+        if self.engine.encoder is None or self._shadow or _has_shown_codings(scope):
+            return headers
+        return coding.canonical(headers)
+
+    def ready(
+        self, target: Target, seen: Glance, method: str, headers: Headers, request: Callable[[], Request]
+    ) -> Ready | None:
         """The answer to a fit GET or HEAD, counted, where there is one that nothing has to be waited for."""
         if target.rules.guarded or self._shadow:
             return None
-        return self._stored(seen, method, request, None, target)
+        return self._stored(target, seen, method, headers, request)
 
-    def _stored(
-        self, seen: Glance, method: str, request: Callable[[], Request], began: float | None, target: Target
+    def _stored(  # noqa: PLR0913, PLR0917 - all that the decision follows from
+        self,
+        target: Target,
+        seen: Glance,
+        method: str,
+        headers: Headers,
+        request: Callable[[], Request],
+        began: float | None = None,
     ) -> Ready | None:
-        shelf = self.engine.tiers.shelf(target.primary)
+        engine, shelf = self.engine, self.engine.tiers.shelf(target.primary)
         if shelf is None:
             return None
-        if seen.plain and method == "GET" and (ready := plainly(self.engine, target, shelf, began)) is not None:
+        if seen.plain and method == "GET" and (ready := plainly(engine, target, shelf, headers, began)) is not None:
             return ready
-        return decided(self.engine, target, shelf, request, self._front.rules, wishes=seen.wishes, began=began)
+        return decided(engine, target, shelf, request, self._front.rules, wishes=seen.wishes, began=began)
 
     def version(self) -> object:
         """Changes whenever the same request may be looked up elsewhere.
@@ -240,7 +258,7 @@ class Gate:
         content: bytes | None = b""
         if scope["method"] == "QUERY":
             content, receive = await _content(receive)
-        request = request_of(scope, headers, content or b"")
+        request = self.request(scope, headers, content or b"")
         if content:  # RFC 10008 §2.7: the content, and what the request says of it, are part of the key
             target = target._replace(primary=keys.primary(target.primary, keys.of_request(request)))
         barred = _unfit(headers, content) or self._barred(request, target.rules)
@@ -311,14 +329,14 @@ class Gate:
         """Run the application up to the endpoint, which asks the cache; see `approach.Approach`."""
         engine, since = self.engine, self.engine.clock.monotonic()
         visit, watch = Visit(engine, target.rules.policy), self._watching(scope)
-        headers = observed.plain(scope["headers"])
+        headers = self._negotiated(scope, observed.plain(scope["headers"]))
         sent = headers if seen.plain else rfc9111.forwarded(request(), _UNDECIDED, keep_range=False)
 
         def call() -> Call:
             return self._call(target, scope, receive, send, request=request(), visit=visit, watch=watch, since=since)
 
         def look(found: Target) -> Ready | None:
-            return self._stored(seen, scope["method"], request, since, found)
+            return self._stored(found, seen, scope["method"], headers, request, since)
 
         shown = {**scope, "headers": sent if watch is None else watch.headers(sent)}
         approach = Approach(self.app, shown, send, visit, call, look, target.primary)
@@ -384,6 +402,12 @@ def _told_apart(target: Target | None, scope: Scope) -> Target | None:
     """With what middleware outside of us has taken out of the request: it may have kept what was in it."""
     missing = () if target is None else scope[WATCH].missing(observed.plain(scope["headers"]))
     return target._replace(primary=keys.primary(target.primary, *missing)) if target is not None and missing else target
+
+
+def _has_shown_codings(scope: Scope) -> bool:
+    """Whether somebody outside of us has read Accept-Encoding as it was: what followed may depend on all of it."""
+    watch = scope.get(WATCH)
+    return isinstance(watch, Watch) and (watch.everything or b"accept-encoding" in watch.names)
 
 
 def _unfit(headers: Headers, content: bytes | None) -> rfc9111.Bypass | None:

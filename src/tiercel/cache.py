@@ -48,6 +48,8 @@ class Cache:
         draw: Where randomness comes from: a function that returns numbers in [0, 1).
         store_size: Bound of a shared store in bytes, or as text.
         store_timeout: Seconds that a request waits for a shared store, all in all; then it does without.
+        compress: What clients get compressed if they want it: `"off"`, nothing; `"public"`, what is for everyone;
+            `"all"`, also what may be for one user. With gzip, and with zstd and brotli where these are installed.
         compress_above: Bodies of more bytes, a number or text, are compressed with zstd in a shared store. None: none.
         secret: What is put into a shared store is signed with it, and what is not signed is not read; of several, the
             first signs, and all are good for reading. At least 16 characters each.
@@ -79,6 +81,7 @@ class Cache:
         draw: Callable[[], float] = random.random,
         store_size: int | str = "1GiB",
         store_timeout: Duration = 0.05,
+        compress: Literal["off", "public", "all"] = "off",
         compress_above: int | str | None = None,
         secret: str | Iterable[str] | None = None,
     ) -> None:
@@ -94,6 +97,9 @@ class Cache:
             observers=settings.told(observers, "Cache(observers=)"),
         )
         """What the surfaces of Tiercel are built on. Not for programs: it changes without notice."""
+        said = settings.compression(compress, "Cache(compress=)")
+        if said != "off":
+            self.engine.compress(private=said == "all")
         size = settings.size(store_size, "Cache(store_size=)")
         deadline = settings.patience(store_timeout, "Cache(store_timeout=)")
         blobs = Blobs(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from tiercel._core.entry import Header
 from tiercel._core.events import Event
@@ -210,6 +210,7 @@ class Shop(Client):
         store: Store | None = None,
         deadline: float = 0.05,
         secrets: tuple[bytes, ...] = (),
+        compress: Literal["off", "public", "all"] = "off",
     ) -> None:
         bare = say is None or isinstance(say, Say) or not hasattr(say, "calls")
         self.origin: Any = Origin(say) if bare else say
@@ -224,6 +225,8 @@ class Shop(Client):
         )
         if store is not None:
             self.engine.share(store, deadline=deadline, blobs=Blobs(secrets))
+        if compress != "off":
+            self.engine.compress(private=compress == "all")
         gate = Gate(
             cast("Application", self.origin),
             engine=self.engine,

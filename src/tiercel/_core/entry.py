@@ -46,6 +46,16 @@ Selecting = tuple[tuple[bytes, bytes | None], ...]
 """Selecting header fields, sorted by name: (name, digest of the normalised value, or None where it was absent)."""
 
 
+class Coded(NamedTuple):
+    """The body of a stored response in a content coding."""
+
+    coding: bytes
+    body: bytes | None
+    """None: it is no smaller than the body itself, or there was no room for it."""
+    tag: bytes
+    """What tells its entity tag from that of the stored response."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A stored response. All times are seconds: moments since the Unix epoch, durations as they are.
@@ -77,6 +87,8 @@ class Entry:
     cost: float = 0.0
     """Seconds that producing it took; weighs early refresh."""
     partial: Partial | None = None
+    coded: tuple[Coded, ...] = ()
+    """What was made of the body so far: it lives and falls with it."""
 
     @property
     def fresh_until(self) -> float:

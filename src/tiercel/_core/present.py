@@ -117,7 +117,17 @@ def dress(  # noqa: PLR0913 - all that the outside is told of
     groups = [tag for tag in tags if _is_group(tag)][:GROUPS_SENT]
     if groups:
         headers.append((b"cache-groups", b", ".join([structured.string(tag) for tag in groups])))
-    return Head(status=head.status, headers=_varying(headers, selecting_names))
+    return Head(status=head.status, headers=varying(headers, selecting_names))
+
+
+def varying(headers: list[Header], names: Iterable[bytes]) -> list[Header]:
+    """The fields of a response with more names in Vary."""
+    given = members(headers, b"vary")
+    known = [name.lower() for name in given]
+    new = [name for name in dict.fromkeys(names) if name not in known and name != EVERY]
+    if not new or b"*" in known:
+        return headers
+    return [*without(headers, {b"vary"}), (b"vary", b", ".join([*given, *new]))]
 
 
 def _announced(head: Head) -> int | None:
@@ -174,12 +184,3 @@ def _told(head: Head, policy: Policy, *, guarded: bool) -> list[Header]:
 def _is_group(tag: str) -> bool:
     """Tags of our own making (`keys.uri_tag`) are longer than that, and are told nobody."""
     return 0 < len(tag) <= GROUPS_SENT and tag.isascii() and tag.isprintable()
-
-
-def _varying(headers: list[Header], names: Iterable[bytes]) -> list[Header]:
-    given = members(headers, b"vary")
-    known = [name.lower() for name in given]
-    new = [name for name in dict.fromkeys(names) if name not in known and name != EVERY]
-    if not new or b"*" in known:
-        return headers
-    return [*without(headers, {b"vary"}), (b"vary", b", ".join([*given, *new]))]

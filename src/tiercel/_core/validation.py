@@ -59,7 +59,8 @@ def renewed(asked: Asked, entry: Entry, head: Head, now: float) -> Entry:
     # What a 200 with these fields would not be allowed to leave in store, a 304 is not either.
     new = read(Head(status=entry.status, headers=head.headers), asked.rules)
     kept = storable(asked, new) if refusal(asked, new) is None else []
-    names = selecting_names(asked, together.headers) | {name for name, _ in entry.selecting}
+    # Of what is stored all selects that is to: the Vary that it leaves us with has more names (`present.varying`).
+    names = selecting_names(asked, head.headers) | {name for name, _ in entry.selecting}
     return replace(
         entry,
         headers=_updated(entry.headers, kept),

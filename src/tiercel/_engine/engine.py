@@ -12,7 +12,9 @@ from tiercel._core.events import Answered, Event, Failed, Invalidated
 from tiercel._engine.background import Background
 from tiercel._engine.blobs import Blobs
 from tiercel._engine.chunks import Room
+from tiercel._engine.codings import compressors
 from tiercel._engine.depot import Depot
+from tiercel._engine.encoder import Encoder
 from tiercel._engine.flights import Flight, Phase
 from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.tiers import VARIANTS, Tiers, key_tag
@@ -71,6 +73,8 @@ class Engine:
         self.stamps = Stamps()
         self.depot: Depot | None = None
         """The shared store, where there is one."""
+        self.encoder: Encoder | None = None
+        """Sends what is stored in the content coding that the client wants; None: as it is."""
         self.place: Callable[[str], None] | None = None
         """Has what is stored live at a URL; None where the program has said where it lives."""
         self.tiers = Tiers(bound, self.stamps)
@@ -158,6 +162,17 @@ class Engine:
             deadline=deadline,
             lease=self.limits.hard,
             blobs=blobs,
+        )
+
+    def compress(self, *, private: bool = False) -> None:
+        """From now on, send what is stored compressed to whoever wants that."""
+        self.encoder = Encoder(
+            compressors(),
+            private=private,
+            tiers=self.tiers,
+            clock=self.clock,
+            background=self.background,
+            tell=self.tell,
         )
 
     async def clear(self) -> int:

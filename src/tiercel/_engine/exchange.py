@@ -29,6 +29,7 @@ SLOW = "soft-time-limit"
 class Hit:
     """Answer from a complete stored response."""
 
+    key: bytes
     entry: Entry
     stale: bool = False
     status: CacheStatus | None = None
@@ -125,10 +126,10 @@ async def _look(call: Call, key: bytes, search: _Search) -> Answer | None:
         case rfc9111.Serve(entry=entry, refresh=refresh):
             if refresh:
                 _renew(call, key, search.take_off, entry)
-            return Hit(entry=entry)
+            return Hit(key=key, entry=entry)
         case rfc9111.ServeStale(entry=entry):
             _renew(call, key, search.take_off, entry)
-            return Hit(entry=entry, stale=True)
+            return Hit(key=key, entry=entry, stale=True)
         case rfc9111.Bypass(reason=reason, fwd=fwd):
             return Pass(reason=reason, fwd=fwd)
         case rfc9111.Refuse():
@@ -188,7 +189,7 @@ def _too_slow(call: Call, key: bytes, fill: rfc9111.Fill) -> Hit | None:
     if soft is None or entry is None or engine.clock.monotonic() - call.since < soft:
         return None
     if usable_stale(entry, engine.clock.time(), entry.stale_if_error) and engine.tiers.usable(key, entry):
-        return Hit(entry=entry, stale=True, status=CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW))
+        return Hit(key=key, entry=entry, stale=True, status=CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW))
     return None
 
 
@@ -221,7 +222,7 @@ async def _join(call: Call, fill: rfc9111.Fill, flight: Flight) -> Answer | None
     try:
         if (stale := await _waited(call, flight, fill)) is not None:
             status = CacheStatus(fwd=fill.fwd, collapsed=True, detail=SLOW)
-            return Hit(entry=stale, stale=True, status=status)
+            return Hit(key=flight.key, entry=stale, stale=True, status=status)
         if _fits(call, flight, joined):
             answer = Ride(flight=flight, fill=fill, reader=reader, collapsed=True)
         return answer
@@ -326,7 +327,13 @@ async def _serve(call: Call, hit: Hit) -> None:
     ttl = int(seconds_until_stale(hit.entry, call.engine.clock.time()))
     status = hit.status or CacheStatus(hit=True, ttl=ttl)
     _count(call, "stale" if hit.stale else "hit", status.detail or "")
-    await send_stored(call, hit.entry, status)
+    await send_stored(call, await _shown(call, hit.key, hit.entry), status)
+
+
+async def _shown(call: Call, key: bytes, entry: Entry) -> Entry:
+    """A stored response in the content coding that the client wants."""
+    encoder = call.engine.encoder
+    return entry if encoder is None else await encoder.shown(key, entry, call.request.headers)
 
 
 async def _ride(call: Call, ride: Ride) -> None:
@@ -334,7 +341,7 @@ async def _ride(call: Call, ride: Ride) -> None:
     flight, result = ride.flight, "collapsed" if ride.collapsed else "miss"
     if (stale := await _waited(call, flight, ride.fill)) is not None:
         ride.reader.leave()  # before a byte goes out: what the application says from now on is not for this client
-        await _serve(call, Hit(entry=stale, stale=True, status=_told(ride, detail=SLOW)))
+        await _serve(call, Hit(key=flight.key, entry=stale, stale=True, status=_told(ride, detail=SLOW)))
         return
     match flight.phase:
         case Phase.LANDED if flight.entry is not None:
@@ -358,11 +365,12 @@ async def _send_landed(call: Call, ride: Ride, entry: Entry) -> None:
     forwarded = None if flight.status == entry.status else flight.status
     if flight.fallback:
         status = _told(ride, forwarded=forwarded, detail="stale-if-error")
-        await _serve(call, Hit(entry=entry, stale=True, status=status))
+        await _serve(call, Hit(key=flight.key, entry=entry, stale=True, status=status))
         return
     told = _told(ride, forwarded=forwarded, stored=flight.stored)
     _count(call, "collapsed" if ride.collapsed else "miss", told.detail or "")
-    await send_stored(call, entry, told, passed_on=_passed_on(ride), first=True)
+    shown = await _shown(call, flight.key, entry)
+    await send_stored(call, shown, told, passed_on=_passed_on(ride), first=True)
 
 
 def _told(ride: Ride, *, forwarded: int | None = None, stored: bool = False, detail: str = "") -> CacheStatus:

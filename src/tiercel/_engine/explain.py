@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, assert_never
 
-from tiercel._core import keys, rfc9111
+from tiercel._core import coding, keys, rfc9111
 from tiercel._core.entry import Entry, Request
 from tiercel._core.freshness import seconds_until_stale
 from tiercel._core.plan import Target
@@ -64,7 +64,8 @@ def explain(engine: Engine, surfaces: Iterable[Surface], given: Any) -> Explanat
         for surface in _of_its_app(surfaces, scope):
             target = surface.resolve(scope)
             if target is not None:
-                return _explained(engine, target, surface.rules(), request_of(scope, scope["headers"], b""))
+                headers = scope["headers"] if engine.encoder is None else coding.canonical(scope["headers"])
+                return _explained(engine, target, surface.rules(), request_of(scope, headers, b""))
     return Explanation(decision="untouched")
 
 

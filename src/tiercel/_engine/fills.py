@@ -242,6 +242,9 @@ class Fill:
         left_out = rfc9111.left_out(call.rules)
         flight.passed_on = [line for line in head.headers if line[0] == CACHE_STATUS or line[0] in left_out]
         self._entry, self._dress = entry, fitting.dressed(entry, call.route, call.request, self._own)
+        if call.engine.encoder is not None:
+            offered = call.engine.encoder.offered(entry.status, self._dress.headers)
+            self._dress = self._dress._replace(headers=offered)
         flight.tags = self._dress.tags
         if entry.method == "HEAD":
             self._land(

@@ -4,7 +4,7 @@ The shortest way of `exchange`. The decisions are the same; what is not decided 
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from tiercel._core import present, rfc9111
 from tiercel._core.entry import Entry, Header, Headers, Request
@@ -12,6 +12,7 @@ from tiercel._core.freshness import current_age, seconds_until_stale
 from tiercel._core.plan import Target
 from tiercel._core.policy import Rules
 from tiercel._core.status import CacheStatus
+from tiercel._engine.encoder import Face
 from tiercel._engine.engine import Engine
 from tiercel._engine.tiers import Shelf
 
@@ -57,23 +58,27 @@ class Ready(NamedTuple):
     headers: list[Header]
     """The receiver's to change."""
     body: bytes
-    shelf: Shelf
     entry: Entry
+    """What is shown of the shelf."""
+    shelf: Shelf
     since: float
     until: float
 
 
-def plainly(engine: Engine, target: Target, shelf: Shelf, began: float | None = None) -> Ready | None:
+def plainly(engine: Engine, target: Target, shelf: Shelf, headers: Headers, began: float | None = None) -> Ready | None:
     """The answer to a plain GET, asked for when it began; `plain_until` is the decision, made ahead."""
     if (now := engine.clock.time()) >= shelf.plain_until:
         return None
-    entry = shelf.entries[0]
-    if not shelf.rendered_at <= now < shelf.rendered_until:
-        shelf.rendered = present.fresh_headers(entry, now)
-        shelf.rendered_at, shelf.rendered_until = now, _next_second(entry, now)
+    face = shelf if engine.encoder is None else engine.encoder.face(target.primary, shelf, headers)
+    if face is None:
+        return None
+    entry = shelf.entries[0] if face is shelf else cast("Face", face).entry
+    if not face.rendered_at <= now < face.rendered_until:
+        face.rendered = present.fresh_headers(entry, now)
+        face.rendered_at, face.rendered_until = now, _next_second(entry, now)
     count(engine, target, began)
-    until = min(shelf.rendered_until, shelf.plain_until)
-    return Ready(entry.status, shelf.rendered.copy(), entry.body, shelf, entry, shelf.rendered_at, until)
+    until = min(face.rendered_until, shelf.plain_until)
+    return Ready(entry.status, face.rendered.copy(), entry.body, entry, shelf, face.rendered_at, until)
 
 
 def decided(  # noqa: PLR0913 - all that the decision follows from
@@ -90,10 +95,15 @@ def decided(  # noqa: PLR0913 - all that the decision follows from
     now, asked = engine.clock.time(), request()
     match rfc9111.on_request(asked, shelf.entries, now, rules, draw=engine.draw()):
         case rfc9111.Serve(entry=entry, refresh=False):
+            if engine.encoder is not None:
+                shown = engine.encoder.at_hand(target.primary, entry, asked.headers)
+                if shown is None:
+                    return None
+                entry = shown
             count(engine, target, began)
             heard = wishes and rules.obey_requests  # what it wishes for may depend on the age
             until = 0.0 if heard else min(rfc9111.served_until(entry), _next_second(entry, now))
-            return Ready(*present.reply(entry, asked, now, _hit(entry, now)), shelf, entry, now, until)
+            return Ready(*present.reply(entry, asked, now, _hit(entry, now)), entry, shelf, now, until)
         case _:
             return None
 

@@ -100,6 +100,17 @@ def threshold(value: int | str | None, where: str) -> int | None:
     return found
 
 
+def compression(value: str, where: str) -> str:
+    """What is sent compressed: "off", "public" or "all"."""
+    if value in {"off", "public", "all"}:
+        return value
+    message = (
+        f"{where}: {value!r} is not 'off' (what is stored goes out as it is), 'public' (whatever is for everyone is "
+        "compressed for whoever wants that) nor 'all' (also what is for one user: read about BREACH first)."
+    )
+    raise ConfigurationError(message)
+
+
 def _bytes(value: object) -> int | None:
     """From a number or from text such as "256MB"."""
     if isinstance(value, str):
@@ -207,6 +218,7 @@ _READ: Final[Mapping[str, Callable[[str, str], object]]] = {
     "store_size": size,
     "store_timeout": _limit_in_words,
     "compress_above": lambda text, where: threshold(None if text.lower() == "none" else text, where),
+    "compress": compression,
     "memory": size,
     "namespace": lambda text, _: text,
     "jitter": share,

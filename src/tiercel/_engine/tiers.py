@@ -1,15 +1,16 @@
 """Where stored responses and values are kept: the memory of this process."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final
 
 from tiercel._core import freshness, keys, rfc9111
 from tiercel._core.calls import Value
-from tiercel._core.entry import Entry, Header
+from tiercel._core.entry import Coded, Entry, Header
 from tiercel._core.headers import is_shared
 from tiercel._core.memory import LARGEST_SHARE, OVERHEAD, Memory
 from tiercel._engine.fence import Fence
@@ -51,6 +52,10 @@ _ALIKE: Final = frozenset(
 
 _NOT_RENDERED: Final[list[Header]] = []
 
+PLAIN: Final[Mapping[bytes, Any]] = MappingProxyType({})
+"""The faces of a response that has but one."""
+_UNSEEN: Final[Mapping[bytes, Any]] = MappingProxyType({})
+
 
 class Shelf:
     """The stored responses of one primary key, newest first."""
@@ -58,6 +63,7 @@ class Shelf:
     __slots__ = (
         "_made",
         "entries",
+        "faces",
         "pass_until",
         "plain_until",
         "rendered",
@@ -83,6 +89,8 @@ class Shelf:
         self.rendered = _NOT_RENDERED
         """The fields of a hit by the only entry, from `rendered_at` until `rendered_until`."""
         self.rendered_at = self.rendered_until = 0.0
+        self.faces = _UNSEEN
+        """The only entry as clients of other content codings see it, by coding (`encoder.Face`)."""
         self._made: dict[bytes, Any] | None = None
 
     @property
@@ -152,6 +160,25 @@ class Tiers:
         if not any(kept.method == entry.method and kept.answered_at > entry.answered_at for kept in mine):
             self.store(key, entry, now, since=since)
         return entry
+
+    def holds(self, key: bytes, entry: Entry) -> bool:
+        """Whether the body of a response is in memory."""
+        shelf = self.memory.peek(key)
+        return isinstance(shelf, Shelf) and any(kept.body is entry.body for kept in shelf.entries)
+
+    def encode(self, key: bytes, entry: Entry, form: Coded, now: float) -> bool:
+        """Keep what was made of the body of a response, if that is still there; whether there was room for it."""
+        shelf = self.memory.peek(key)
+        if not isinstance(shelf, Shelf):
+            return True
+        # What is cut meanwhile is cut with all that was made of it: nothing here looks at the log.
+        entries = tuple([_with(kept, form) if kept.body is entry.body else kept for kept in shelf.entries])
+        if entries == shelf.entries:
+            return True
+        if not self._put(key, shelf, now, entries):
+            return False
+        shelf.entries = entries  # what follows from them is as it was
+        return True
 
     def drop(self, key: bytes, entry: Entry) -> None:
         """Take one response off its shelf."""
@@ -250,11 +277,13 @@ class Tiers:
             self.memory.expire(now)
             self.memory.sweep()
 
-    def _put(self, key: bytes, shelf: Shelf, now: float) -> bool:
-        weight = rounded(len(key) + sum([weigh(entry) for entry in shelf.entries]))
+    def _put(self, key: bytes, shelf: Shelf, now: float, entries: tuple[Entry, ...] | None = None) -> bool:
+        """Put a shelf into memory; with other `entries` than it has, where they are to be changed if they fit."""
+        entries = shelf.entries if entries is None else entries
+        weight = rounded(len(key) + sum([weigh(entry) for entry in entries]))
         if weight + OVERHEAD > self.memory.bound // LARGEST_SHARE:
             return False  # `Memory.put` would drop what is there
-        expiry = max([freshness.retain_until(entry) for entry in shelf.entries], default=shelf.pass_until)
+        expiry = max([freshness.retain_until(entry) for entry in entries], default=shelf.pass_until)
         with self._changing:
             self._expire(now)
             return self.memory.put(key, shelf, weight, expiry)
@@ -270,7 +299,9 @@ def weigh(entry: Entry) -> int:
     """Bytes that a stored response takes: body, head, tags, and what Python adds."""
     head = sum([_line(name, value) for name, value in entry.headers])
     selecting = sum([HEADER_OVERHEAD + len(name) + len(digest or b"") for name, digest in entry.selecting])
-    return len(entry.body) + head + selecting + weigh_tags(entry.tags) + ENTRY_OVERHEAD
+    # A form in use has fields of its own: about as many.
+    forms = sum([len(form.body) + head + ENTRY_OVERHEAD for form in entry.coded if form.body is not None])
+    return len(entry.body) + head + selecting + weigh_tags(entry.tags) + ENTRY_OVERHEAD + forms
 
 
 def weigh_tags(tags: Iterable[str]) -> int:
@@ -287,6 +318,11 @@ def _line(name: bytes, value: bytes) -> int:
 def rounded(weight: int) -> int:
     """In steps of Python's allocator, so that weights are often equal."""
     return -(-weight // 16) * 16
+
+
+def _with(entry: Entry, form: Coded) -> Entry:
+    """With one more form, or one anew."""
+    return replace(entry, coded=(*[kept for kept in entry.coded if kept.coding != form.coding], form))
 
 
 def _identity(entry: Entry) -> tuple[object, ...]:

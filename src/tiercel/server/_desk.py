@@ -12,7 +12,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tiercel._core.entry import Header, Headers, Request
 from tiercel._core.plan import Target
-from tiercel._engine.call import Scope, request_of
+from tiercel._engine.call import Scope
 from tiercel._engine.ready import Glance, Ready, count, glance
 from tiercel._engine.tiers import Shelf
 from tiercel.asgi import FRONT, Front, Gate
@@ -25,11 +25,13 @@ HEAD_LENGTH: Final = 1024
 HEAD_LINES: Final = 32
 """Bytes and fields of such a head; a larger one is read each time, lest hostile clients fill the memory."""
 MADE: Final = 6
-"""What is kept as bytes beside a stored response: its fields, the plain answer, and some without a body (304, HEAD)."""
+"""What is kept as bytes beside a stored response: its fields, the plain answer, and some without a body (304, HEAD).
 
-_PLAIN: Final = b"plain"  # no head is so short
+Of fields and plain answers there is one for each content coding; where these alone are as many, one more is kept."""
+
+_PLAIN: Final = b"plain"  # no head begins so
 _STORED: Final = b"stored"
-_KEPT: Final = frozenset({_PLAIN, _STORED})
+_KEPT: Final = (_PLAIN, _STORED)
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _PROTO: Final = b"x-forwarded-proto"
 
@@ -56,6 +58,8 @@ class Known(NamedTuple):
     request: Request
     lasting: bool
     """It follows from the bytes alone."""
+    plain: bytes | None
+    """The name of a plain answer: one for each content coding. None where no plain one will do."""
 
 
 class First(NamedTuple):
@@ -115,9 +119,9 @@ class Desk:
         target = gate.target(scope, seen.host)
         if target is None:
             return None
-        request = request_of(scope, asked.headers, b"")
+        request = gate.request(scope, asked.headers)
         lasting = target.rules.by_url and seen.host is not None and not forwarded
-        known = Known(target, asked.method, seen, request, lasting)
+        known = Known(target, asked.method, seen, request, lasting, _plain(gate, asked, seen))
         found = self._answer(gate, known, b"", defaults)
         return None if found is None else First(found, known, scope)
 
@@ -161,17 +165,18 @@ class Desk:
 
     def _answer(self, gate: Gate, known: Known, data: bytes, defaults: Sequence[Header]) -> Wire | None:
         """Have it decided, and keep what can be had again."""
-        ready = gate.ready(known.target, known.seen, known.method, lambda: known.request)
+        ready = gate.ready(known.target, known.seen, known.method, known.request.headers, lambda: known.request)
         if ready is None:
             return None
         name, made = _name(known, data, ready.shelf), ready.shelf.made
-        fields = (self._of_uvicorn(defaults), *(_stored(ready) if name is _PLAIN else (lines(ready.headers),)))
+        plain = name is not None and name is known.plain
+        fields = (self._of_uvicorn(defaults), *(_stored(ready, known) if plain else (lines(ready.headers),)))
         written = [one for one in fields if one is not None]
         found = wire(known.method, ready.status, written, ready.body) if len(written) == len(fields) else None
         # Of a part of a body there would be a copy, beside the bound of memory.
-        if found is not None and name is not None and (name is _PLAIN or not found.body):
-            if name not in made and len(made) >= MADE:
-                del made[next(one for one in made if one not in _KEPT)]
+        if found is not None and name is not None and (plain or not found.body):
+            if name not in made:
+                _make_room(made)
             made[name] = _Made(found, ready.since, ready.until, defaults)
         return found
 
@@ -182,18 +187,31 @@ class Desk:
         return self._defaults[1]
 
 
-def _stored(ready: Ready) -> tuple[Lines | None, Lines | None]:
+def _plain(gate: Gate, asked: Asked, seen: Glance) -> bytes | None:
+    if not seen.plain or asked.method != "GET":
+        return None
+    encoder = gate.engine.encoder
+    return _PLAIN + ((encoder and encoder.wanted(asked.headers)) or b"")
+
+
+def _stored(ready: Ready, known: Known) -> tuple[Lines | None, Lines | None]:
     """The lines of a plain hit: what is stored is written once, and what is said of its use each time."""
-    stored, made = ready.shelf.entries[0].headers, ready.shelf.made
-    if _STORED not in made:
-        made[_STORED] = lines(stored)
-    return made[_STORED], lines(ready.headers[len(stored) :])
+    stored, made, name = ready.entry.headers, ready.shelf.made, _STORED + (known.plain or b"")
+    if name not in made:
+        made[name] = lines(stored)
+    return made[name], lines(ready.headers[len(stored) :])
+
+
+def _make_room(made: dict[bytes, Any]) -> None:
+    """For one more answer."""
+    other = next((one for one in made if not one.startswith(_KEPT)), None)
+    if len(made) >= MADE and other is not None:
+        del made[other]
 
 
 def _name(known: Known, data: bytes, shelf: Shelf) -> bytes | None:
     """Under what name the shelf keeps the bytes of an answer; None where it does not."""
-    plain = known.seen.plain and known.method == "GET" and shelf.plain_until > 0.0
-    return _PLAIN if plain else data or None
+    return known.plain if known.plain and shelf.plain_until > 0.0 else data or None
 
 
 def desk_of(config: Config) -> Desk | None:
