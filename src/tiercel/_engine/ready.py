@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from tiercel._core import present, rfc9111
 from tiercel._core.entry import Entry, Header, Headers, Request
-from tiercel._core.freshness import current_age, seconds_until_stale
+from tiercel._core.freshness import seconds_until_stale
 from tiercel._core.plan import Target
 from tiercel._core.policy import Rules
 from tiercel._core.status import CacheStatus
@@ -51,15 +51,17 @@ def glance(headers: Headers) -> Glance:
 
 
 class Ready(NamedTuple):
-    """An answer; and from when until when the same request has the same one, while the shelf holds the same."""
+    """An answer, and what may be kept of it."""
 
     status: int
     headers: list[Header]
     """The receiver's to change."""
     body: bytes
     shelf: Shelf
-    since: float
+    entry: Entry
     until: float
+    """While the shelf holds the same, the same request has the same answer until then, but for `present.moment`, the
+    last two of its fields. 0.0: nobody knows."""
 
 
 def plainly(engine: Engine, target: Target) -> Ready | None:
@@ -69,11 +71,10 @@ def plainly(engine: Engine, target: Target) -> Ready | None:
         return None
     entry = shelf.entries[0]
     if not shelf.rendered_at <= now < shelf.rendered_until:
-        shelf.rendered = present.fresh_headers(entry, now)
-        shelf.rendered_at, shelf.rendered_until = now, _next_second(entry, now)
+        shelf.rendered = [*entry.headers, *present.moment(entry, now)]
+        shelf.rendered_at, shelf.rendered_until = now, present.moment_until(entry, now)
     count(engine, target)
-    until = min(shelf.rendered_until, shelf.plain_until)
-    return Ready(entry.status, shelf.rendered.copy(), entry.body, shelf, shelf.rendered_at, until)
+    return Ready(entry.status, shelf.rendered.copy(), entry.body, shelf, entry, shelf.plain_until)
 
 
 def decided(
@@ -87,9 +88,10 @@ def decided(
     match rfc9111.on_request(asked, shelf.entries, now, rules, draw=engine.draw()):
         case rfc9111.Serve(entry=entry, refresh=False):
             count(engine, target)
+            reply = present.reply(entry, asked, now, _hit(entry, now))
             heard = wishes and rules.obey_requests  # what it wishes for may depend on the age
-            until = 0.0 if heard else min(rfc9111.served_until(entry), _next_second(entry, now))
-            return Ready(*present.reply(entry, asked, now, _hit(entry, now)), shelf, now, until)
+            timeless = heard or reply.headers[-2:] != present.moment(entry, now)
+            return Ready(*reply, shelf, entry, 0.0 if timeless else rfc9111.served_until(entry))
         case _:
             return None
 
@@ -103,8 +105,3 @@ def count(engine: Engine, target: Target) -> None:
 
 def _hit(entry: Entry, now: float) -> CacheStatus:
     return CacheStatus(hit=True, ttl=int(seconds_until_stale(entry, now)))
-
-
-def _next_second(entry: Entry, now: float) -> float:
-    """When Age, or the ttl in Cache-Status, is another."""
-    return now + min(1.0 - current_age(entry, now) % 1.0, seconds_until_stale(entry, now) % 1.0)

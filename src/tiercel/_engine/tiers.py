@@ -49,8 +49,8 @@ class Shelf:
         self.rendered: list[Header] = []
         """The fields of a hit by the only entry, from `rendered_at` until `rendered_until`."""
         self.rendered_at = self.rendered_until = 0.0
-        self.made: dict[bytes, Any] = {}
-        """What a server has made of the entries, by what it was asked; it goes when they do."""
+        self.made: Any = None
+        """What a server has made of the entries. It is let go of when they are, and that is how the server knows."""
 
 
 class Tiers:
@@ -151,6 +151,13 @@ class Tiers:
                 self.fence.note(key, value.made_at, since)
             return self.memory.put(key, value, weight, value.retain_until)
 
+    def lend(self, share: int) -> int:
+        """Take a share of the bound for something else; in bytes."""
+        lent = self.memory.bound // share
+        self.memory.bound -= lent
+        self.limit = self.memory.bound // LARGEST_SHARE
+        return lent
+
     def clear(self) -> None:
         with self._changing:
             self.memory.clear()
@@ -203,6 +210,9 @@ class Tiers:
         expiry = max([freshness.retain_until(entry) for entry in shelf.entries], default=shelf.pass_until)
         with self._changing:
             self._expire(now)
+            before = self.memory.peek(key)
+            if isinstance(before, Shelf):
+                before.made = None  # whoever still holds it must not keep that
             return self.memory.put(key, shelf, weight, expiry)
 
 
