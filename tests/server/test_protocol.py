@@ -20,9 +20,11 @@ from wire import Line, OverTheWire, Wire, head
 
 from tiercel import Cache, CacheMiddleware, Policy
 from tiercel._core.memory import MOST_READS
+from tiercel._engine.ready import glance
+from tiercel._engine.tiers import Shelf
 from tiercel.asgi import FRONT, SERVED_SHARE
 from tiercel.server._answers import LONGEST, WEIGHT, Kept
-from tiercel.server._desk import Asked
+from tiercel.server._desk import Asked, _is_lasting
 from tiercel.server._wire import JOINED, wire
 from tiercel.spi import Clock
 from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock, run_virtual
@@ -266,11 +268,31 @@ async def test_the_access_log_says_what_uvicorns_does(caplog: pytest.LogCaptureF
     assert said[6] == '203.0.113.7:0 - "GET /?a=%20b HTTP/1.1" 200'
 
 
+@pytest.mark.parametrize("ask", ["plain", "etag", "head"])
+async def test_an_invalidation_is_final_also_within_a_second(ask: str) -> None:
+    shop = Shop(SAYS["length"])
+    for soft in (False, True):
+        await shop.ask(ASKS[ask])
+        await asyncio.sleep(0.25)
+        for _ in range(3):
+            assert b"tiercel; hit" in await shop.ask(ASKS[ask])
+        assert ASKS[ask] in shop.kept
+        shop.cache.engine.cut_all() if not soft else shop.cache.engine.cut(_tags(shop), soft=True)
+        assert b"tiercel; hit; ttl=60" not in await shop.ask(ASKS[ask])
+
+
+def _tags(shop: Shop) -> tuple[str, ...]:
+    slot = next(iter(shop.cache.engine.tiers.memory.table.values()))
+    assert isinstance(slot.value, Shelf)
+    return slot.value.entries[0].tags
+
+
 async def test_an_invalidation_is_final() -> None:
     shop = Shop(SAYS["length"])
     for ask in (get(), ASKS["etag"]):
         for _ in range(3):
             await shop.ask(ask)
+            await asyncio.sleep(0.25)
         shop.origin.say = Say(headers=[FRESH, (b"content-length", b"3"), (b"etag", b'"2"')], chunks=[b"new"])
         await shop.cache.clear()
         assert (await shop.ask(ask)).endswith(b"new")
@@ -395,6 +417,8 @@ async def test_what_is_replaced_is_not_kept_for_its_answers() -> None:
 
 async def test_eviction_hears_of_hits() -> None:
     shop = Shop()
+    await shop.ask(get())
+    await asyncio.sleep(0.25)
     for _ in range(10):
         await shop.ask(get())
     memory = shop.cache.engine.tiers.memory
@@ -645,6 +669,21 @@ async def test_no_copy_of_a_body_is_kept() -> None:
         assert [kept.body is shelf.entries[0].body for kept in shop.kept.values()] == [True]
 
 
+async def test_a_part_of_a_body_is_not_kept() -> None:
+    shop = Shop(SAYS["length"])
+    await shop.ask(get())
+    gate = getattr(shop.app, FRONT).gate
+    target = next(iter(gate._places.values()))
+    ready = gate.ready(target, glance([HOST]), "GET", fails)
+    answer = wire("GET", 200, ready.headers, ready.body)
+    assert answer is not None
+    assert _is_lasting(ready, answer)
+    assert not _is_lasting(ready, answer._replace(body=b"hell"))
+    for _ in range(3):
+        await shop.ask(ASKS["range"])
+    assert ASKS["range"] not in shop.kept
+
+
 async def test_with_an_access_log_no_head_is_remembered() -> None:
     shop = Shop(access_log=True)
     for _ in range(3):
@@ -713,6 +752,12 @@ HOSTILE = [
     b"GET / HTTP/1.1\r\nhost: shop\r\n" + b"x: y\r\n" * 2_000 + b"\r\n",
     b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: shop\r\n\r\n",
     b"GET /?" + b"%" * 1_000 + b" HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: xchunked\r\ncontent-length: 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n5;x=\n\r\nhello\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: +5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: 5, 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nx:\r\n\ttransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 ]
 
