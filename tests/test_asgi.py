@@ -116,7 +116,7 @@ class Resolver:
 
 def resolving(target: Callable[[Scope], Target | None]) -> tuple[Shop, Resolver]:
     shop, resolver = Shop(), Resolver(target)
-    shop.app._resolve = resolver
+    shop.app._resolve, shop.app.version = resolver, resolver.version
     return shop, resolver
 
 

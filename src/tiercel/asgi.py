@@ -38,6 +38,8 @@ PLACE_LENGTH = 1024
 """Bytes of a place; a longer one is worked out each time, lest hostile URLs fill the memory."""
 CONTENT = 1 << 20
 """Bytes of QUERY content that are read for the key; a longer request is passed on."""
+SERVED_SHARE = 16
+"""1/16 of the bound of memory is for what a server keeps to answer in front."""
 WATCH = "tiercel.watch"
 """Where in the scope the watch is of somebody who stands outside of us, and may have read fields already."""
 
@@ -88,6 +90,8 @@ class Front:
         """Also of middleware that may have to run for every request."""
         self.leads: Callable[[], bool] = lambda: True
         """Whether requests reach the cache before anything else of the application."""
+        self.lent = 0
+        """Bytes of the bound of memory for what the server keeps."""
         self._mark: tuple[bytes, ...] = ()
 
     def serve(self, left_out: Iterable[str], *, always: bool = False) -> None:
@@ -101,6 +105,8 @@ class Front:
             ConfigurationError: A field cannot be left out.
         """
         self.rules = replace(self.rules, left_out=tuple(left_out))
+        if not self.served:
+            self.lent = self.engine.tiers.lend(SERVED_SHARE)
         self.served, self.always = True, always
         self._mark = (b"served", *[name.encode() for name in self.rules.left_out])
 
@@ -137,6 +143,8 @@ class Gate:
         self.engine = engine
         engine.installed = True
         self._resolve = resolve
+        self.version = resolve.version
+        """Changes whenever the same request may be looked up elsewhere; raises ConfigurationError as the resolver."""
         self._front = front
         self._watch = watch
         self._blank = blank
@@ -200,14 +208,6 @@ class Gate:
             return ready
         return decided(engine, target, shelf, request, self._front.rules, wishes=seen.wishes, began=began)
 
-    def version(self) -> object:
-        """Changes whenever the same request may be looked up elsewhere.
-
-        Raises:
-            ConfigurationError: The routes are declared in a way that cannot work.
-        """
-        return self._resolve.version()
-
     async def _whole(self, target: Target | None, scope: Scope, receive: Receive, send: Send) -> None:
         """The whole way, for all that is not answered on the shortest."""
         if target is None:
@@ -224,7 +224,7 @@ class Gate:
             ConfigurationError: The routes are declared in a way that cannot work.
         """
         resolve = self._resolve
-        version = resolve.version()
+        version = self.version()
         if version != self._version:
             self._places.clear()
             self._version = version

@@ -1,7 +1,9 @@
 """Hits that are answered where the bytes arrive: the same bytes as by the ordinary road, and nothing else."""
 
 import asyncio
+import gc
 import logging
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,10 +19,14 @@ from starlette.responses import Response
 from wire import Line, OverTheWire, Wire, head
 
 from tiercel import Cache, CacheMiddleware, Policy
-from tiercel.asgi import FRONT
-from tiercel.server._desk import HEAD_LENGTH, HEAD_LINES, HEADS, MADE, Asked
-from tiercel.server._protocol import JOINED
-from tiercel.server._wire import wire
+from tiercel._core.memory import MOST_READS
+from tiercel._engine.ready import glance
+from tiercel._engine.tiers import Shelf
+from tiercel.asgi import FRONT, SERVED_SHARE
+from tiercel.server._answers import LONGEST, WEIGHT, Kept
+from tiercel.server._desk import Asked, _is_lasting
+from tiercel.server._wire import JOINED, wire
+from tiercel.spi import Clock
 from tiercel.testing import SimulatedServer, SimulatedStore, VirtualClock, run_virtual
 
 HOST = (b"host", b"shop")
@@ -33,14 +39,22 @@ def get(target: bytes = b"/", *headers: tuple[bytes, bytes], method: str = "GET"
 class Shop:
     """An application behind a cache, served."""
 
-    def __init__(self, say: Say | Callable[[Scope], Say] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, say: Say | Callable[[Scope], Say] | None = None, *, memory: str = "256MB", **settings: Any
+    ) -> None:
         self.origin = Origin(say or Say(headers=[FRESH, (b"content-length", b"5")]))
-        self.cache = Cache(clock=VirtualClock(), jitter=0.0)
+        self.cache = Cache(clock=VirtualClock(), jitter=0.0, memory=memory)
         self.app = CacheMiddleware(self.origin, cache=self.cache, default=Policy(ttl=60))
         self.wire = Wire(self.app, **settings)
 
     async def ask(self, *pieces: bytes, **more: Any) -> bytes:
         return await self.wire.said(*pieces, **more)
+
+    @property
+    def kept(self) -> dict[bytes, Kept]:
+        """The answers that are kept, by the bytes of the request."""
+        found: dict[bytes, Kept] = self.wire.connect()[0]._desk.answers._kept
+        return found
 
     async def same(self, *pieces: bytes) -> bytes:
         """What both roads say, as one."""
@@ -254,11 +268,31 @@ async def test_the_access_log_says_what_uvicorns_does(caplog: pytest.LogCaptureF
     assert said[6] == '203.0.113.7:0 - "GET /?a=%20b HTTP/1.1" 200'
 
 
+@pytest.mark.parametrize("ask", ["plain", "etag", "head"])
+async def test_an_invalidation_is_final_also_within_a_second(ask: str) -> None:
+    shop = Shop(SAYS["length"])
+    for soft in (False, True):
+        await shop.ask(ASKS[ask])
+        await asyncio.sleep(0.25)
+        for _ in range(3):
+            assert b"tiercel; hit" in await shop.ask(ASKS[ask])
+        assert ASKS[ask] in shop.kept
+        shop.cache.engine.cut_all() if not soft else shop.cache.engine.cut(_tags(shop), soft=True)
+        assert b"tiercel; hit; ttl=60" not in await shop.ask(ASKS[ask])
+
+
+def _tags(shop: Shop) -> tuple[str, ...]:
+    slot = next(iter(shop.cache.engine.tiers.memory.table.values()))
+    assert isinstance(slot.value, Shelf)
+    return slot.value.entries[0].tags
+
+
 async def test_an_invalidation_is_final() -> None:
     shop = Shop(SAYS["length"])
     for ask in (get(), ASKS["etag"]):
         for _ in range(3):
             await shop.ask(ask)
+            await asyncio.sleep(0.25)
         shop.origin.say = Say(headers=[FRESH, (b"content-length", b"3"), (b"etag", b'"2"')], chunks=[b"new"])
         await shop.cache.clear()
         assert (await shop.ask(ask)).endswith(b"new")
@@ -309,23 +343,125 @@ async def test_without_trust_in_proxies_the_scheme_is_the_connections() -> None:
     assert shop.origin.asked[0]["scheme"] == "http"
 
 
-async def test_heads_that_are_remembered_are_bounded() -> None:
+async def test_answers_that_are_kept_are_bounded() -> None:
+    shop = Shop(SAYS["length"], memory="1MB")
+    bound, most = 1_000_000, 1_000_000 // SERVED_SHARE // WEIGHT
+    assert shop.cache.stats().bound == bound - bound // SERVED_SHARE, "and counted"
+    await shop.ask(get())
+    asked = [get(b"/", (b"x", b"%d" % number)) for number in range(most + 10)]
+    for one in asked:
+        assert await shop.ask(one) == await shop.ask(get())
+    assert list(shop.kept)[-most + 1 :] == [*asked[-most + 2 :], get()]
+    assert len(shop.kept) == most
+    shelf = shop.cache.engine.tiers.shelf(shop.kept[get()].target.primary)
+    assert shelf is not None
+    assert shelf.made.heads == set(shop.kept), "nothing is left of the others"
+
+
+async def test_an_answer_is_not_kept_where_it_takes_much() -> None:
+    for longest, more in ((b"", b"x" * LONGEST), (b"x" * LONGEST, b"")):
+        shop = Shop(Say(headers=[FRESH, (b"content-length", b"5"), (b"x", longest)]))
+        for _ in range(3):
+            await shop.ask(get(b"/", (b"x", more)))
+        assert not shop.kept
+
+
+async def test_an_answer_takes_no_more_memory_than_is_counted() -> None:
+    shop = Shop(Say(headers=[FRESH, (b"content-length", b"5"), (b"x", b"x" * (LONGEST - 200))]))
+    await shop.ask(get())
+    asked = [get(b"/", (b"x", b"%0*d" % (LONGEST - 100, number))) for number in range(2_000)]
+    protocol, line = shop.wire.connect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for one in asked:
+            for _ in range(2):
+                protocol.data_received(bytes(bytearray(one)))
+            line.received.clear()
+            line.writes.clear()
+        gc.collect()
+        taken = (tracemalloc.get_traced_memory()[0] - before) / len(shop.kept)
+    finally:
+        tracemalloc.stop()
+    assert len(shop.kept) == len(asked)
+    assert taken < WEIGHT
+
+
+async def test_what_is_evicted_is_not_kept_for_its_answers() -> None:
+    """Neither its bytes, nor the answer."""
+    size = 50_000
+    shop = Shop(Say(headers=[FRESH, (b"content-length", b"%d" % size)], chunks=[b"x" * size]), memory="1MB")
+    for number in range(100):
+        for _ in range(2):
+            await shop.ask(get(b"/%d" % number))
+        await shop.ask(get(b"/%d" % number)[:9], get(b"/%d" % number)[9:])
+    memory = shop.cache.engine.tiers.memory
+    assert 0 < len(memory) < 20
+    assert {kept.target.primary for kept in shop.kept.values()} == set(memory.table)
+
+
+async def test_what_is_replaced_is_not_kept_for_its_answers() -> None:
+    """Also while somebody holds what was there before."""
+    shop = Shop(varied)
+    plain, german = get(), get(b"/", (b"accept-language", b"de"))
+    for _ in range(3):
+        await shop.ask(plain)
+    shelf = shop.cache.engine.tiers.shelf(shop.kept[plain].target.primary)
+    assert shelf is not None
+    await shop.ask(german)
+    assert not shop.kept
+    for _ in range(3):
+        assert b"none" in await shop.ask(plain)
+    assert list(shop.kept) == [plain]
+
+
+async def test_eviction_hears_of_hits() -> None:
+    shop = Shop()
+    await shop.ask(get())
+    await asyncio.sleep(0.25)
+    for _ in range(10):
+        await shop.ask(get())
+    memory = shop.cache.engine.tiers.memory
+    (slot,) = memory.table.values()
+    assert slot.freq == MOST_READS
+    for spent in (0, 1):
+        slot.freq = spent
+        await asyncio.sleep(1)
+        for _ in range(10):
+            await shop.ask(get())
+        assert slot.freq == MOST_READS
+
+
+async def test_a_clock_that_is_set_back_makes_no_answer_older_than_it_is() -> None:
     shop = Shop(SAYS["length"])
     await shop.ask(get())
-    for number in range(HEADS + 10):
-        await shop.ask(get(b"/", (b"x", b"%d" % number)))
-    await shop.ask(get(b"/", (b"x", b"1" * HEAD_LENGTH)))
-    await shop.ask(get(b"/", *[(b"%d" % number, b"") for number in range(HEAD_LINES)]))
-    for number in range(MADE * 3):
+    await asyncio.sleep(30)
+    for ask in (get(), ASKS["etag"]):
         for _ in range(3):
-            await shop.ask(get(b"/", (b"if-none-match", b'"%d"' % number)))
-    desk = shop.wire.connect()[0]._desk
-    assert len(desk._known) == HEADS
-    assert max(map(len, desk._known)) <= HEAD_LENGTH
-    assert max([len(known.request.headers) for known in desk._known.values()]) <= HEAD_LINES
-    shelf = shop.cache.engine.tiers.shelf(next(iter(desk._known.values())).target.primary)
-    assert shelf is not None
-    assert len(shelf.made) <= MADE
+            assert b"age: 30\r\n" in await shop.ask(ask)
+    shop.cache.engine.clock, clock = SetBack(shop.cache.engine.clock, 20), shop.cache.engine.clock
+    for ask in (get(), ASKS["etag"]):
+        for _ in range(3):
+            assert b"age: 10\r\n" in await shop.same(ask)
+    shop.cache.engine.clock = clock
+    await asyncio.sleep(29)
+    assert b"hit; ttl=1\r\n" in await shop.ask(get())
+    await asyncio.sleep(1)
+    assert b"fwd=stale" in await shop.ask(get())
+
+
+class SetBack:
+    """A clock that is behind another."""
+
+    def __init__(self, clock: Clock, behind: float) -> None:
+        self._clock = clock
+        self._behind = behind
+
+    def time(self) -> float:
+        return self._clock.time() - self._behind
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
 
 
 def reading(app: FastAPI) -> tuple[FastAPI, Cache, Callable[[], Awaitable[str]]]:
@@ -364,11 +500,11 @@ async def test_what_is_remembered_is_forgotten_when_there_are_other_routes() -> 
     server = Wire(app)
     for _ in range(3):
         await server.said(get())
-    desk = server.connect()[0]._desk
-    assert list(desk._known) == [get()]
+    kept = server.connect()[0]._desk.answers._kept
+    assert list(kept) == [get()]
     app.add_api_route("/late", read)
     await server.said(get(b"/late"))
-    assert list(desk._known) == []
+    assert list(kept) == []
     for ask in (get(), get(b"/late")):
         assert b"tiercel; hit" in await server.said(ask)
 
@@ -528,26 +664,24 @@ async def test_no_copy_of_a_body_is_kept() -> None:
             for _ in range(3):
                 await shop.ask(get(b"/", (b"range", b"bytes=%d-" % number)))
                 await shop.ask(get())
-        desk = shop.wire.connect()[0]._desk
-        shelf = shop.cache.engine.tiers.shelf(next(iter(desk._known.values())).target.primary)
+        shelf = shop.cache.engine.tiers.shelf(next(iter(shop.kept.values())).target.primary)
         assert shelf is not None
-        kept = [made.wire.body for made in shelf.made.values() if hasattr(made, "wire")]
-        assert [body is shelf.entries[0].body for body in kept] == [True]
+        assert [kept.body is shelf.entries[0].body for kept in shop.kept.values()] == [True]
 
 
-async def test_the_plain_answer_stays_whatever_else_is_asked() -> None:
+async def test_a_part_of_a_body_is_not_kept() -> None:
     shop = Shop(SAYS["length"])
+    await shop.ask(get())
+    gate = getattr(shop.app, FRONT).gate
+    target = next(iter(gate._places.values()))
+    ready = gate.ready(target, glance([HOST]), "GET", [HOST], fails)
+    answer = wire("GET", 200, ready.headers, ready.body)
+    assert answer is not None
+    assert _is_lasting(ready, answer)
+    assert not _is_lasting(ready, answer._replace(body=b"hell"))
     for _ in range(3):
-        await shop.ask(get())
-    desk = shop.wire.connect()[0]._desk
-    shelf = shop.cache.engine.tiers.shelf(desk._known[get()].target.primary)
-    assert shelf is not None
-    plain = shelf.made[b"plain"]
-    for number in range(20):
-        for _ in range(3):
-            await shop.ask(get(b"/", (b"if-none-match", b'"1", "%d"' % number)))
-    assert shelf.made[b"plain"] is plain
-    assert len(shelf.made) == MADE
+        await shop.ask(ASKS["range"])
+    assert ASKS["range"] not in shop.kept
 
 
 async def test_with_an_access_log_no_head_is_remembered() -> None:
@@ -557,19 +691,18 @@ async def test_with_an_access_log_no_head_is_remembered() -> None:
     protocol = shop.wire.connect()[0]
     protocol.access_log = True
     protocol.data_received(get())
-    assert protocol._desk._known == {}
+    assert not shop.kept
 
 
 async def test_only_bytes_that_were_one_request_are_remembered() -> None:
     shop = Shop()
     await shop.ask(get())
-    desk = shop.wire.connect()[0]._desk
-    desk._known.clear()
+    shop.kept.clear()
     for pieces in ([get() + get()], [get()[:9], get()[9:]], [get() + b"GET"], [b"\r\n" + get()], [get() + b"\r\n"]):
         await shop.ask(*pieces)
-    assert set(desk._known) <= {b"\r\n" + get()}, "an empty line before a request is none of it: RFC 9112 §2.2"
+    assert set(shop.kept) <= {b"\r\n" + get()}, "an empty line before a request is none of it: RFC 9112 §2.2"
     await shop.ask(get())
-    assert get() in desk._known
+    assert get() in shop.kept
     said = await shop.ask(get(), b"GET", get())
     assert said.count(b"hello") == 1, "GETGET is no method"
     assert b"400 Bad Request" in said
@@ -619,6 +752,12 @@ HOSTILE = [
     b"GET / HTTP/1.1\r\nhost: shop\r\n" + b"x: y\r\n" * 2_000 + b"\r\n",
     b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: shop\r\n\r\n",
     b"GET /?" + b"%" * 1_000 + b" HTTP/1.1\r\nhost: shop\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: xchunked\r\ncontent-length: 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n5;x=\n\r\nhello\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: +5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\ncontent-length: 5, 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nx:\r\n\ttransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: shop\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 ]
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
@@ -56,7 +57,9 @@ def create() -> FastAPI:
 
 
 @contextmanager
-def serving(place: Path, *options: str, module: str = "", **settings: Any) -> Generator[tuple[int, Path]]:
+def serving(
+    place: Path, *options: str, module: str = "", fds: Sequence[int] = (), **settings: Any
+) -> Generator[tuple[int, Path]]:
     """The command, ended by its process id; its port, and what it has said."""
     (place / "shop.py").write_text(module or SHOP.format(url=settings.pop("url", ""), options=settings.pop("app", "")))
     port, said = free_port(), place / "said"
@@ -64,7 +67,12 @@ def serving(place: Path, *options: str, module: str = "", **settings: Any) -> Ge
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path]), **settings}
     with said.open("wb") as out:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=place, env=environment, stdout=out, stderr=subprocess.STDOUT
+            [*command, "--port", str(port)],
+            cwd=place,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            pass_fds=fds,
         )
     try:
         for _ in range(300):
@@ -108,6 +116,16 @@ def test_a_hit_is_answered_in_front_of_the_whole_application(tmp_path: Path) -> 
     assert '"GET /items/1 HTTP/1.1" 200 OK' in log
     assert log.count('"GET /items/1') == 4
     assert "WARNING" not in log
+
+
+def test_a_socket_that_is_open_already_is_served(tmp_path: Path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        with serving(tmp_path, "shop:app", "--outermost", "--fd", str(listening.fileno()), fds=(listening.fileno(),)):
+            asked(port)
+            assert asked(port)[1]["cache-status"].startswith("tiercel; hit")
+            assert "x-request-id" not in asked(port)[1]
 
 
 def test_the_options_are_uvicorns(tmp_path: Path) -> None:

@@ -71,10 +71,15 @@ def hit_headers(entry: Entry, now: float, cache_status: CacheStatus, *, aged: bo
     return [*entry.headers, *age, (b"cache-status", cache_status.render())]
 
 
-def fresh_headers(entry: Entry, now: float) -> list[Header]:
-    """The same for what is fresh, and nothing else is to be said of: the stored fields come first, unchanged."""
+def moment(entry: Entry, now: float) -> list[Header]:
+    """What changes with time in `hit_headers` of what is fresh, where nothing else is to be said of it."""
     ttl = int(seconds_until_stale(entry, now))
-    return [*entry.headers, (b"age", b"%d" % current_age(entry, now)), (b"cache-status", hit_status(ttl))]
+    return [(b"age", b"%d" % current_age(entry, now)), (b"cache-status", hit_status(ttl))]
+
+
+def moment_until(entry: Entry, now: float) -> float:
+    """When that is another."""
+    return now + min(1.0 - current_age(entry, now) % 1.0, seconds_until_stale(entry, now) % 1.0)
 
 
 def conditional(head: Head, request: Request, now: float) -> Head | None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, cast
 
 from tiercel._core import present, rfc9111
 from tiercel._core.entry import Entry, Header, Headers, Request
-from tiercel._core.freshness import current_age, seconds_until_stale
+from tiercel._core.freshness import seconds_until_stale
 from tiercel._core.plan import Target
 from tiercel._core.policy import Rules
 from tiercel._core.status import CacheStatus
@@ -52,17 +52,19 @@ def glance(headers: Headers) -> Glance:
 
 
 class Ready(NamedTuple):
-    """An answer; and from when until when the same request has the same one, while the shelf holds the same."""
+    """An answer, and what may be kept of it."""
 
     status: int
     headers: list[Header]
     """The receiver's to change."""
     body: bytes
-    entry: Entry
-    """What is shown of the shelf."""
     shelf: Shelf
-    since: float
+    stored: Entry
+    entry: Entry
+    """What is shown of it."""
     until: float
+    """While the shelf holds the same, the same request has the same answer until then, but for `present.moment`, the
+    last two of its fields. 0.0: nobody knows."""
 
 
 def plainly(engine: Engine, target: Target, shelf: Shelf, headers: Headers, began: float | None = None) -> Ready | None:
@@ -72,13 +74,13 @@ def plainly(engine: Engine, target: Target, shelf: Shelf, headers: Headers, bega
     face = shelf if engine.encoder is None else engine.encoder.face(target.primary, shelf, headers)
     if face is None:
         return None
-    entry = shelf.entries[0] if face is shelf else cast("Face", face).entry
+    stored = shelf.entries[0]  # only now: what was made of it has changed it
+    entry = stored if face is shelf else cast("Face", face).entry
     if not face.rendered_at <= now < face.rendered_until:
-        face.rendered = present.fresh_headers(entry, now)
-        face.rendered_at, face.rendered_until = now, _next_second(entry, now)
+        face.rendered = [*entry.headers, *present.moment(entry, now)]
+        face.rendered_at, face.rendered_until = now, present.moment_until(entry, now)
     count(engine, target, began)
-    until = min(face.rendered_until, shelf.plain_until)
-    return Ready(entry.status, face.rendered.copy(), entry.body, entry, shelf, face.rendered_at, until)
+    return Ready(entry.status, face.rendered.copy(), entry.body, shelf, stored, entry, shelf.plain_until)
 
 
 def decided(  # noqa: PLR0913 - all that the decision follows from
@@ -95,15 +97,14 @@ def decided(  # noqa: PLR0913 - all that the decision follows from
     now, asked = engine.clock.time(), request()
     match rfc9111.on_request(asked, shelf.entries, now, rules, draw=engine.draw()):
         case rfc9111.Serve(entry=entry, refresh=False):
-            if engine.encoder is not None:
-                shown = engine.encoder.at_hand(target.primary, entry, asked.headers)
-                if shown is None:
-                    return None
-                entry = shown
+            shown = entry if engine.encoder is None else engine.encoder.at_hand(target.primary, entry, asked.headers)
+            if shown is None:
+                return None
             count(engine, target, began)
+            reply = present.reply(shown, asked, now, _hit(entry, now))
             heard = wishes and rules.obey_requests  # what it wishes for may depend on the age
-            until = 0.0 if heard else min(rfc9111.served_until(entry), _next_second(entry, now))
-            return Ready(*present.reply(entry, asked, now, _hit(entry, now)), entry, shelf, now, until)
+            timeless = heard or reply.headers[-2:] != present.moment(entry, now)
+            return Ready(*reply, shelf, entry, shown, 0.0 if timeless else rfc9111.served_until(entry))
         case _:
             return None
 
@@ -118,8 +119,3 @@ def count(engine: Engine, target: Target, began: float | None = None) -> None:
 
 def _hit(entry: Entry, now: float) -> CacheStatus:
     return CacheStatus(hit=True, ttl=int(seconds_until_stale(entry, now)))
-
-
-def _next_second(entry: Entry, now: float) -> float:
-    """When Age, or the ttl in Cache-Status, is another."""
-    return now + min(1.0 - current_age(entry, now) % 1.0, seconds_until_stale(entry, now) % 1.0)

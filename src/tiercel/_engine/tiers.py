@@ -61,9 +61,9 @@ class Shelf:
     """The stored responses of one primary key, newest first."""
 
     __slots__ = (
-        "_made",
         "entries",
         "faces",
+        "made",
         "pass_until",
         "plain_until",
         "rendered",
@@ -91,14 +91,8 @@ class Shelf:
         self.rendered_at = self.rendered_until = 0.0
         self.faces = _UNSEEN
         """The only entry as clients of other content codings see it, by coding (`encoder.Face`)."""
-        self._made: dict[bytes, Any] | None = None
-
-    @property
-    def made(self) -> dict[bytes, Any]:
-        """What a server has made of the entries, by what it was asked; it goes when they do."""
-        if self._made is None:
-            self._made = {}
-        return self._made
+        self.made: Any = None
+        """What a server has made of the entries. It is let go of when they are, and that is how the server knows."""
 
 
 class Tiers:
@@ -222,6 +216,13 @@ class Tiers:
                 self.fence.note(key, value.made_at, since)
             return self.memory.put(key, value, rounded(weight), value.retain_until)
 
+    def lend(self, share: int) -> int:
+        """Take a share of the bound for something else; in bytes."""
+        lent = self.memory.bound // share
+        self.memory.bound -= lent
+        self.limit = self.memory.bound // LARGEST_SHARE
+        return lent
+
     def clear(self) -> None:
         with self._changing:
             self.memory.clear()
@@ -286,6 +287,9 @@ class Tiers:
         expiry = max([freshness.retain_until(entry) for entry in entries], default=shelf.pass_until)
         with self._changing:
             self._expire(now)
+            before = self.memory.peek(key)
+            if isinstance(before, Shelf):
+                before.made = None  # whoever still holds it must not keep that
             return self.memory.put(key, shelf, weight, expiry)
 
 

@@ -1,8 +1,7 @@
 """uvicorn's protocol, with a desk in front."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from uvicorn._types import HTTPScope
@@ -11,21 +10,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
-from tiercel._core.entry import Header
 from tiercel._engine.call import Scope
 from tiercel._engine.ready import METHODS
-from tiercel.server._desk import Asked, Desk, Known, desk_of
-from tiercel.server._wire import Wire
-
-JOINED: Final = 65_536
-"""Bytes of a body that goes out in one piece with its head; a longer one is not copied for that."""
+from tiercel.server._desk import Asked, Desk, First, desk_of
+from tiercel.server._wire import Pieces
 
 _END: Final = b"\r\n\r\n"
 _NEVER: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 """Fields of requests that are not answered here: what follows the head is uvicorn's business."""
+_FAILED: Final = "a hit could not be answered at once: the application is asked"
 _log = logging.getLogger("tiercel")
-A = TypeVar("A")
-T = TypeVar("T")
 _desks: WeakKeyDictionary[Config, Desk | None] = WeakKeyDictionary()
 
 
@@ -45,28 +39,23 @@ class HitProtocol(HttpToolsProtocol):
         """Requests of this connection."""
         self._held: Asked | None = None
         """A request that may be answered here once it has ended."""
-        self._known: Known | None = None
-        """What the last one was known by, if it was answered here."""
+        self._first: First | None = None
+        """How the last one was answered, if it was here, until the bytes that have come are read."""
         self._answered_at = 0.0
 
     # -- what comes in -----------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, as the transport hands it over."""
-        desk, before = self._desk, self._begun
-        if desk is None or before != self._ended:
-            super().data_received(data)
-            return
-        if self.access_log:
-            super().data_received(data)
-            return
-        if self._is_idle() and (found := self._asked(desk.again, data)) is not None:
+        before = self._begun
+        desk = self._desk if before == self._ended and not self.access_log else None
+        if desk is not None and self._is_idle() and (found := self._again(desk, data)) is not None:
             self._write(found)
             return
-        self._known = None
         super().data_received(data)
-        if self._known is not None and self._begun == self._ended == before + 1 and _is_one(data):
-            desk.remember(data, self._known)
+        first, self._first = self._first, None  # it holds what may be evicted
+        if desk is not None and first is not None and self._begun == self._ended == before + 1 and _is_one(data):
+            desk.remember(data, first)
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""
@@ -109,13 +98,24 @@ class HitProtocol(HttpToolsProtocol):
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
+    def _again(self, desk: Desk, data: bytes) -> Pieces | None:
+        """The answer to bytes that were a whole request before."""
+        try:
+            return desk.answers.get(data, self.server_state.default_headers)
+        except Exception:  # noqa: BLE001 - whatever it is, the request is answered
+            _log.exception(_FAILED)
+            return None
+
     def _answer(self, asked: Asked) -> bool:
         """Answer a request, if the desk can."""
-        desk = self._desk
-        found = None if desk is None else self._asked(desk.first, asked)
+        try:
+            found = None if self._desk is None else self._desk.first(asked, self.server_state.default_headers)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception(_FAILED)
+            return False
         if found is None:
             return False
-        self._known = found.known
+        self._first = found
         if self.access_log:
             scope = cast("HTTPScope", found.scope)
             self.access_logger.info(
@@ -124,30 +124,19 @@ class HitProtocol(HttpToolsProtocol):
                 asked.method,
                 get_path_with_query_string(scope),
                 "1.1",
-                found.wire.status,
+                found.status,
             )
-        self._write(found.wire)
+        self._write(found.pieces)
         return True
 
-    def _asked(self, desk: Callable[[A, Sequence[Header]], T | None], what: A) -> T | None:
-        """What the desk says; where it fails, the ordinary road has an answer for that."""
-        try:
-            return desk(what, self.server_state.default_headers)
-        except Exception:  # noqa: BLE001 - whatever it is, the request is answered
-            _log.exception("a hit could not be answered at once: the application is asked")
-            return None
-
-    def _write(self, answer: Wire) -> None:
+    def _write(self, answer: Pieces) -> None:
         """Send it, and wait for the next request no longer than uvicorn does."""
         self.server_state.total_requests += 1
-        _, head, body, tail = answer
-        if len(body) <= JOINED:
-            self.transport.write(head + body + tail if tail else head + body)
+        if isinstance(answer, bytes):
+            self.transport.write(answer)
         else:  # not by `writelines`, of which some releases of Python lose count when the client does not read
-            self.transport.write(head)
-            self.transport.write(body)
-            if tail:
-                self.transport.write(tail)
+            for piece in answer:
+                self.transport.write(piece)
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._wait_until(self._answered_at + self.timeout_keep_alive)

@@ -37,7 +37,7 @@ LEFT_OUT: Final = (
 )
 """Response fields that tell of one response: not stored where the whole application stands behind the cache."""
 
-KNOWN: Final = ("0.54",)
+KNOWN: Final = ("0.36", *[f"0.{minor}" for minor in (*range(44, 51), 52, 54)])
 """Versions of uvicorn whose protocol hits are answered in: those that the tests have run with."""
 
 _TOLD: Final = "_TIERCEL_SERVE"
