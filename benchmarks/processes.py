@@ -66,13 +66,17 @@ def pinned() -> Generator[int | None]:
 
 
 def end_in_order() -> None:
-    """Have SIGTERM and SIGHUP end this process as Ctrl-C does: what was started ends, what was written goes."""
+    """Have SIGTERM and SIGHUP end this process as Ctrl-C does: what was started ends, what was written goes.
+
+    Also SIGINT, which a shell has commands in the background ignore.
+    """
 
     def interrupt(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGHUP, interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
 RUN = """
-import signal, sys
+import os, signal, sys
+from pathlib import Path
 from benchmarks.processes import end_in_order, started
 
 end_in_order()
@@ -22,6 +23,9 @@ with (
     started("one", waits, port=0, core=None, environment={}, alone=False) as one,
     started("other", waits, port=0, core=None, environment={}, alone=True) as other,
 ):
+    for server in (one, other):
+        while not Path(f"/proc/{server.process.pid}/cmdline").read_bytes().startswith(sys.executable.encode()):
+            os.sched_yield()  # what is stopped, or left, before it has asked to die with this process does not
     other.process.send_signal(signal.SIGSTOP)
     print(one.process.pid, other.process.pid, flush=True)
     signal.pause()

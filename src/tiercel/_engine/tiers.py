@@ -220,7 +220,7 @@ class Tiers:
         """Take a share of the bound for something else; in bytes."""
         lent = self.memory.bound // share
         self.memory.bound -= lent
-        self.limit = self.memory.bound // LARGEST_SHARE
+        self.limit = min(self.limit, self.memory.bound // LARGEST_SHARE)
         return lent
 
     def clear(self) -> None:
