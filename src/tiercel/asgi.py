@@ -361,6 +361,8 @@ class Gate:
     async def _through(self, scope: Scope, receive: Receive, send: Send, status: CacheStatus | None = None) -> None:
         """Not for the cache. But what it does may make stored responses invalid."""
         visit = Visit(self.engine)
+        if self.engine.encoder is not None and any(name == b"if-match" for name, _ in scope["headers"]):
+            scope = {**scope, "headers": coding.untagged(scope["headers"])}
         request = None if scope["method"] in SAFE else request_of(scope, observed.plain(scope["headers"]), b"")
 
         async def seeing(message: Message) -> None:

@@ -323,3 +323,9 @@ def test_whoever_keeps_a_response_keeps_its_encodings_apart() -> None:
     assert coding.offered([JSON]) == [JSON, (b"vary", b"accept-encoding")]
     told = [JSON, (b"vary", b"Accept-Encoding, accept")]
     assert coding.offered(told) == told
+
+
+def test_the_application_gets_its_own_entity_tags_back() -> None:
+    tags = b'"v1;gzip-35c41ae91ec3c609", W/"v2;zstd-0123456789abcdef", "v3", "v4;gzip-35c4"'
+    headers = [(b"if-match", tags), (b"x-other", tags)]
+    assert coding.untagged(headers) == [(b"if-match", b'"v1", W/"v2", "v3", "v4;gzip-35c4"'), (b"x-other", tags)]

@@ -14,8 +14,10 @@ from drive import FRESH, Origin, Say, Scope, Shop, Visit, turns
 from tiercel import Cache
 from tiercel._core import keys
 from tiercel._core.events import Failed, Unreadable
+from tiercel._core.entry import Request
 from tiercel._core.keys import group_tag, uri_tag
 from tiercel._engine.breaker import FAILURES, LONGEST, REST
+from tiercel._engine.depot import Claim, Lease
 from tiercel._engine.telling import HELD, QUEUED, TOGETHER
 from tiercel.errors import NotAcknowledged
 from tiercel.spi import Ask, Cut, Found, Log
@@ -52,6 +54,37 @@ async def host(*given: Any, **more: Any) -> AsyncGenerator[Host]:
         yield made
     finally:
         await made.close()
+
+
+async def test_who_joins_what_the_only_waiter_has_left_gets_the_lease() -> None:
+    async def granted(_: object) -> Claim:
+        await asyncio.sleep(0.05)
+        return Claim(lease=Lease(b"", b"token"))
+
+    async with host(count=1) as made:
+        depot = made.shops[0].engine.depot
+        assert depot is not None
+        first = asyncio.create_task(depot._together((b"key", b"", True), granted))
+        await turns(3)
+        first.cancel()
+        await asyncio.wait([first])
+        claim = await depot._together((b"key", b"", True), granted)
+        await turns(3)
+        assert claim.lease == Lease(b"", b"token")
+
+
+async def test_a_lease_that_nobody_is_left_to_take_goes_back() -> None:
+    request = Request("GET", "http", b"shop", b"/", ())
+    async with host(count=2) as made:
+        one, other = (shop.engine.depot for shop in made.shops)
+        assert one is not None
+        assert other is not None
+        left = asyncio.create_task(one.claim(b"key", request, frozenset()))
+        await turns(3)
+        left.cancel()
+        await asyncio.wait([left])
+        await asyncio.sleep(0.1)
+        assert (await other.claim(b"key", request, frozenset())).lease is not None
 
 
 # -- what is stored --------------------------------------------------------------------------------------------------

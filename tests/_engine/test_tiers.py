@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tiercel._core import keys, memory
 from tiercel._core.calls import Value
-from tiercel._core.entry import Entry, Partial, Request
+from tiercel._core.entry import Coded, Entry, Partial, Request
 from tiercel._engine.stamps import Stamps
 from tiercel._engine.tiers import VARIANTS, Tiers, key_tag, weigh
 
@@ -252,3 +252,16 @@ def test_a_request_is_answered_from_its_variant_only() -> None:
     for value, expected in ((b"a", b"a"), (b"b", None)):
         chosen = keys.select(shelf.entries, Request("GET", "http", b"", b"/", [(b"accept", value)]))
         assert (chosen.body if chosen else None) == expected
+
+
+def test_a_coding_that_there_is_no_room_for_does_not_cost_the_response() -> None:
+    """More of the others would have to go for it than may go at once."""
+    found, _ = tiers(4_000_000)
+    for number in range(20_000):
+        found.store_value(
+            b"%016d" % number, Value(payload=b"", born=0, made_at=NOW, fresh_until=NOW + 60), weight=8, now=NOW
+        )
+    one = entry(b"x" * 20_000)
+    assert found.store(KEY, one, NOW) == ""
+    assert not found.encode(KEY, one, Coded(b"gzip", b"y" * 450_000, b";gzip"), NOW)
+    assert bodies(found) == [one.body]

@@ -168,3 +168,23 @@ async def test_what_is_decoded_is_what_was_said() -> None:
     found = await shop.get("/open", "gzip")
     assert found.content == scope_body.content
     assert len(zlib.compress(scope_body.content, 6, 31)) == int(found.headers["content-length"])
+
+
+async def test_who_has_seen_it_compressed_may_change_it() -> None:
+    app, cache = FastAPI(), Cache(compress="public")
+
+    @app.get("/page")
+    @cache.response(ttl=60)
+    async def read(response: Response) -> str:
+        response.headers["etag"] = '"v1"'
+        return TEXT
+
+    @app.put("/page")
+    async def write(if_match: Annotated[str, Header()]) -> str:
+        return if_match
+
+    cache.install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as http:
+        tag = (await http.get("/page", headers={"accept-encoding": "gzip"})).headers["etag"]
+        assert tag.startswith('"v1;gzip-')
+        assert (await http.put("/page", headers={"if-match": tag})).json() == '"v1"'

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiercel import Cache
-from tiercel._core.events import Event, Failed
+from tiercel._core.events import Event
 from tiercel._engine.fills import Fill
 from tiercel._engine.flights import Flight
 from tiercel.testing import VirtualClock, run_virtual
@@ -200,9 +200,9 @@ async def test_what_stands_between_and_reads_the_request_after_the_endpoint_is_t
     assert heard == ["http.request", "http.disconnect"]
 
 
-async def test_where_middleware_inside_fails_on_a_hit_the_caller_has_the_hit_and_the_error_is_told() -> None:
-    shop, lost = Shop(), list[object]()
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(str(context["exception"])))
+@pytest.mark.called
+async def test_where_middleware_inside_fails_it_fails_for_the_caller_of_a_hit_too() -> None:
+    shop = Shop()
 
     def between(app: Any) -> Any:
         async def failing(scope: Any, receive: Any, send: Any) -> None:
@@ -218,10 +218,58 @@ async def test_where_middleware_inside_fails_on_a_hit_the_caller_has_the_hit_and
     shop.app.add_middleware(between)
     shop.installed()
     await shop.get()
-    answer = await shop.get()
-    assert (answer.json(), answer.headers["cache-status"].startswith(HIT)) == ({"row": 1, "key": "ada"}, True)
-    assert lost == ["inside"]
-    assert [str(event.error) for event in shop.events if isinstance(event, Failed)] == lost
+    with pytest.raises(LookupError, match="inside"):
+        await shop.get()
+    assert shop.log.count("handler") == 1
+
+
+async def test_a_dependency_that_refuses_after_the_endpoint_refuses_a_hit_too() -> None:
+    shop, refuses = Shop(), False
+
+    async def limit(key: Key) -> AsyncIterator[None]:
+        yield
+        if refuses:
+            raise HTTPException(429)
+
+    @shop.app.get("/limited")
+    @shop.cache.response(ttl=60)
+    async def read(_: Annotated[None, Depends(limit, scope="function")]) -> str:
+        shop.log.append("handler")
+        return "read"
+
+    shop.installed()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=shop.app), base_url="http://shop") as http:
+        for refused in (False, False, True, False):
+            refuses = refused
+            answer = await http.get("/limited", headers={"x-key": "ada"})
+            assert answer.status_code == (429 if refused else 200)
+            shop.log.append(answer.headers["cache-status"])
+    assert shop.log[-1].startswith(HIT)
+    assert shop.log.count("handler") == 1
+
+
+@pytest.mark.parametrize("how", ["fresh", "stale"])
+async def test_what_dependencies_invalidate_is_cut_before_a_hit_leaves(how: str) -> None:
+    """Also where the answer is a stale one: it leaves while the dependencies are still to be closed."""
+    shop = Shop(stale_while_revalidate=60).installed()
+    await shop.get()
+    if how == "stale":
+        await shop.cache.invalidate("rows", soft=True)
+
+    @shop.cache.invalidates("views")
+    async def view() -> None: ...
+
+    async def viewed(_: Request) -> None:
+        await view()
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            seen.append(await shop.cache.get("views"))
+
+    shop.before, seen = viewed, list[Any]()
+    await shop.cache.set("views", 1, ttl=60, tags=["views"])
+    await shop.called(sent)
+    assert seen == [None]
 
 
 async def test_an_application_that_never_ends_on_a_hit_is_ended() -> None:

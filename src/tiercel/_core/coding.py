@@ -101,6 +101,14 @@ def offered(headers: Headers) -> list[Header]:
     return varying(list(headers), (ACCEPT_ENCODING,))
 
 
+def untagged(headers: Headers) -> list[Header]:
+    """The fields of a request that is to change something: the application knows its entity tags without a coding.
+
+    RFC 9110 §13.1.1: whoever has seen the representation in any coding may change the resource.
+    """
+    return [(name, _TAG.sub(b"", value) if name == b"if-match" else value) for name, value in headers]
+
+
 def is_whole(entry: Entry) -> bool:
     """Whether a stored response has a body that is worth encoding."""
     return entry.method != "HEAD" and entry.partial is None and len(entry.body) >= LEAST
@@ -186,6 +194,9 @@ def _may_be_private(headers: Headers, said: Directives) -> bool:
         return True
     names = [name.lower() for name in members(headers, b"vary")]
     return any(name not in _OPEN and not name.startswith(b"sec-") for name in names)
+
+
+_TAG = re.compile(rb';(?:zstd|br|gzip)-[0-9a-f]{16}(?=")')
 
 
 def _tagged(etag: bytes, tag: bytes) -> bytes:

@@ -99,6 +99,7 @@ class Approach:
             return
         fill = self.fill()
         if guard.answer is not None:
+            await self._visit.answered()
             await reply(fill.call, guard.answer)
         else:
             await relayed(fill.call, fill.flight, "bypass")
@@ -128,7 +129,7 @@ class Approach:
         try:
             await self._app(self._scope, self._receive, self._heard)
         except Exception as error:
-            if not await self._broke(error):
+            if not self._broke(error):
                 raise  # after the answer: nobody is left to tell, but the loop's handler
         else:
             if (ready := self._guard.ready) is None:
@@ -152,6 +153,9 @@ class Approach:
 
     async def _heard(self, message: Message) -> None:
         ready = self._guard.ready
+        if ready is not None and not self._delivered and _is_another(message, ready):
+            # What comes after the endpoint has the last word: a limit that is exceeded, a middleware that forbids.
+            ready = self._guard.ready = None
         if ready is None:
             self.fill()
             await self._run.send(message)
@@ -164,6 +168,7 @@ class Approach:
         if self._delivered:
             return
         self._delivered = True
+        await self._visit.answered()
         try:
             await self._send({"type": "http.response.start", "status": ready.status, "headers": ready.headers})
             await self._send({"type": "http.response.body", "body": ready.body, "more_body": False})
@@ -179,14 +184,12 @@ class Approach:
             self._task.cancel()
         await asyncio.sleep(0)
 
-    async def _broke(self, error: Exception) -> bool:
+    def _broke(self, error: Exception) -> bool:
         """The application has failed. Whether there was anybody to tell."""
-        ready = self._guard.ready
-        if ready is None:
-            return self.fill().broke(error)
-        if self._error is None:
-            await self._deliver(ready)
-        return self._error is not None
+        if self._delivered:
+            return self._error is not None
+        self._guard.ready = None
+        return self.fill().broke(error)
 
     # -- who waits for it --------------------------------------------------------------------------------------------
 
@@ -210,6 +213,11 @@ class Approach:
             self._fill.flight.abandon()
         elif guard.answer is None:
             self._task.cancel()
+
+
+def _is_another(message: Message, ready: Ready) -> bool:
+    """Whether it begins another answer than the blank one of the endpoint."""
+    return bool(message["type"] == "http.response.start" and message["status"] != ready.entry.status)
 
 
 def _turn(turned: "asyncio.Future[None]") -> None:

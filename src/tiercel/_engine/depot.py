@@ -155,11 +155,13 @@ class Depot:
             self._background.start(answer, where="store", ended=settle)
         asked.waiting += 1
         try:
-            return await asyncio.shield(asked.answer)
+            claim = await asyncio.shield(asked.answer)
         except asyncio.CancelledError:
-            if asked.waiting == 1:  # nobody is left who could take what comes
-                asked.answer.add_done_callback(partial(self._give_back, key))
+            asked.answer.add_done_callback(partial(self._give_back, key, asked))
             raise
+        else:
+            asked.taken = True
+            return claim
         finally:
             asked.waiting -= 1
 
@@ -170,8 +172,10 @@ class Depot:
         if not asked.answer.done():
             asked.answer.set_result(Claim())
 
-    def _give_back(self, key: bytes, answer: "asyncio.Future[Claim]") -> None:
-        self.put(key, None, answer.result().take())
+    def _give_back(self, key: bytes, asked: "_Asked", answer: "asyncio.Future[Claim]") -> None:
+        """Where nobody is left who could take what has come."""
+        if not (asked.waiting or asked.taken):
+            self.put(key, None, answer.result().take())
 
     def put(self, key: bytes, entry: Entry | None, lease: Lease | None) -> None:
         """Store a response for all, if there is one, and give the lease back: behind the reply."""
@@ -323,6 +327,8 @@ class _Asked:
 
     answer: "asyncio.Future[Claim]"
     waiting: int = 0
+    taken: bool = False
+    """Whether somebody has got the answer."""
 
 
 def _lasting(seconds: float) -> float:

@@ -170,6 +170,8 @@ class Tiers:
         if entries == shelf.entries:
             return True
         if not self._put(key, shelf, now, entries):
+            if self.memory.peek(key) is None:  # too many others would have had to go
+                self._put(key, shelf, now)
             return False
         shelf.entries = entries  # what follows from them is as it was
         return True

@@ -133,7 +133,7 @@ class Answers:
         if not shelf.made.holds(self._kept):  # of another server of the same application
             return
         while len(self._kept) >= self._most:
-            self._drop(next(iter(self._kept)))
+            self._forget(*self._kept.popitem(last=False))  # at once: ties are cut in other threads, too
         shelf.made.heads.add(head)
         self._kept[head] = kept
 
@@ -159,9 +159,12 @@ class Answers:
     def _drop(self, head: bytes) -> None:
         kept = self._kept.pop(head, None)
         if kept is not None:
-            shelf = self._tiers.memory.peek(kept.target.primary)
-            if isinstance(shelf, Shelf) and shelf.made is not None:
-                shelf.made.heads.discard(head)
+            self._forget(head, kept)
+
+    def _forget(self, head: bytes, kept: Kept) -> None:
+        shelf = self._tiers.memory.peek(kept.target.primary)
+        if isinstance(shelf, Shelf) and shelf.made is not None:
+            shelf.made.heads.discard(head)
 
     def _set_back(self) -> None:
         """The clock has been set back: what tells an age tells a wrong one."""
