@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Generator
 
+import httpx
 import pytest
+import wire
 from hypothesis import HealthCheck, settings
 
 from tiercel.testing import VirtualClock, VirtualLoop
@@ -25,6 +27,23 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 def clock() -> VirtualClock:
     """Read the loop of the test."""
     return VirtualClock()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that looks at what only a caller of an application sees says so by its mark."""
+    if "road" in metafunc.fixturenames:
+        called_only = metafunc.definition.get_closest_marker("called")
+        metafunc.parametrize("road", ["called"] if called_only else ["called", "served"], indirect=True)
+
+
+@pytest.fixture
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By which road applications are asked: they are called, or a server speaks bytes with their clients."""
+    if request.param == "served":
+        monkeypatch.setattr(wire, "by_server", True)
+        monkeypatch.setattr(httpx, "ASGITransport", wire.ServedTransport)
+        monkeypatch.setattr(wire, "_served", {})
+    return str(request.param)
 
 
 @pytest.hookimpl(wrapper=True)

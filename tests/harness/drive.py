@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from wire import through
+
 from tiercel._core.entry import Header
 from tiercel._core.events import Event
 from tiercel._core.policy import Policy, Rules
@@ -13,7 +15,7 @@ from tiercel._engine.blobs import Blobs
 from tiercel._engine.call import Application
 from tiercel._engine.engine import Engine, Limits
 from tiercel._engine.everywhere import Everywhere
-from tiercel.asgi import Front, Gate
+from tiercel.asgi import FRONT, Front, Gate
 from tiercel.spi import Store
 from tiercel.testing import VirtualClock
 
@@ -184,7 +186,7 @@ class Client:
             "headers": [(b"host", b"shop"), *headers],
             **scope,
         }
-        visit.task = asyncio.create_task(self.app(asked, receive, send))
+        visit.task = asyncio.create_task(through(self.app)(asked, receive, send))
         return visit
 
     async def get(self, path: str = "/", /, *headers: tuple[bytes, bytes], **more: Any) -> Visit:
@@ -227,13 +229,15 @@ class Shop(Client):
             self.engine.share(store, deadline=deadline, blobs=Blobs(secrets))
         if compress != "off":
             self.engine.compress(private=compress == "all")
+        front = Front(self.engine, rules or Rules())
         gate = Gate(
             cast("Application", self.origin),
             engine=self.engine,
             resolve=Everywhere(policy or Policy()),
-            front=Front(self.engine, rules or Rules()),
+            front=front,
             shadow=shadow,
         )
+        setattr(gate, FRONT, front)
         super().__init__(gate)
 
     def on_event(self, event: Event) -> None:

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import h11
 import httpx
-from drive import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from tiercel._engine.call import Receive, Scope, Send
+from tiercel._engine.flights import Message
 from tiercel.asgi import FRONT, Front
 from tiercel.server._protocol import HitProtocol
 
@@ -50,10 +50,11 @@ class Line(asyncio.Transport):
     def resume_reading(self) -> None:
         self.paused = False
 
-    async def arrived(self) -> None:
-        """Wait until something has come, or the connection is closed."""
-        self._arrived.clear()
-        await self._arrived.wait()
+    async def arrived(self, read: int) -> None:
+        """Wait until more has come than was read, or the connection is closed."""
+        while len(self.received) == read and not self.closed:
+            self._arrived.clear()
+            await self._arrived.wait()
 
 
 class Wire:
@@ -126,33 +127,31 @@ class OverTheWire:
         self._wire: Wire | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send a request as bytes, and hand on what comes back."""
+        """Send a request as bytes, and hand on what comes back; or what the application raised, as it would."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         self._wire = self._wire or Wire(self.app)
         protocol, line = self._wire.connect(scope.get("client") or ("10.0.0.1", 1234))
-        body = await _body(receive)
-        headers = [
-            (name, value) for name, value in scope["headers"] if name not in {b"content-length", b"transfer-encoding"}
-        ]
-        if body:
-            headers.append((b"content-length", b"%d" % len(body)))
-        query = scope.get("query_string", b"")
-        protocol.data_received(
-            head(scope["method"], scope["raw_path"] + (b"?" + query if query else b""), headers) + body
-        )
+        heard = protocol.app = Heard(protocol.app)
+        data, others = await _request(scope, receive), set(self._wire.state.tasks)
+        protocol.data_received(data)
+        own = self._wire.state.tasks - others
         leaving = asyncio.ensure_future(_left(receive))
         try:
-            await self._answer(scope["method"], line, send, leaving)
-            if self._wire.state.tasks:  # as whoever calls an application itself does
-                await asyncio.wait(self._wire.state.tasks)
+            await self._answer(scope["method"], line, send, leaving, heard)
+            if own:  # as whoever calls an application itself does
+                await asyncio.wait(own)
+            if heard.error is not None:
+                raise heard.error
         finally:
             leaving.cancel()
             protocol.connection_lost(None)
 
-    async def _answer(self, method: str, line: Line, send: Send, leaving: "asyncio.Future[None]") -> None:
-        reader = h11.Connection(h11.CLIENT)
+    async def _answer(
+        self, method: str, line: Line, send: Send, leaving: "asyncio.Future[None]", heard: "Heard"
+    ) -> None:
+        reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1_000_000)
         reader.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
         reader.send(h11.EndOfMessage())
         read = 0
@@ -160,12 +159,8 @@ class OverTheWire:
             event = reader.next_event()
             match event:
                 case h11.NEED_DATA:
-                    if read == len(line.received) and not line.closed:
-                        waiting = asyncio.ensure_future(line.arrived())
-                        await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
-                        waiting.cancel()
-                        if leaving.done() and read == len(line.received):
-                            return
+                    if not await self._more(line, read, leaving, heard):
+                        return
                     reader.receive_data(bytes(line.received[read:]))
                     read = len(line.received)
                 case h11.Response():
@@ -180,17 +175,57 @@ class OverTheWire:
                 case _:
                     raise ConnectionError(event)
 
+    async def _more(self, line: Line, read: int, leaving: "asyncio.Future[None]", heard: "Heard") -> bool:
+        """Whether there is more to read, be it the end: not where the client left, or what comes is an excuse."""
+        if read == len(line.received) and not line.closed:
+            waiting = asyncio.ensure_future(line.arrived(read))
+            await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if leaving.done() and read == len(line.received):
+                return False
+        return heard.error is None or (heard.spoke and read < len(line.received))
+
+
+class Heard:
+    """An application, and what it said towards the server."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.spoke = False
+        self.error: BaseException | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask it."""
+
+        async def spoken(message: Message) -> None:
+            self.spoke = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, spoken)
+        except BaseException as error:
+            self.error = error
+            raise
+
 
 _OF_THE_SERVER = {b"server", b"transfer-encoding", b"connection"}
 
 
-async def _body(receive: Receive) -> bytes:
+async def _request(scope: Scope, receive: Receive) -> bytes:
+    """The bytes of a request."""
     body, more = b"", True
     while more:
         message: Message = await receive()
         body += message.get("body", b"")
         more = message["type"] == "http.request" and message.get("more_body", False)
-    return body
+    headers = [
+        (name, value) for name, value in scope["headers"] if name not in {b"content-length", b"transfer-encoding"}
+    ]
+    if body:
+        headers.append((b"content-length", b"%d" % len(body)))
+    query = scope.get("query_string", b"")
+    target = scope.get("raw_path", scope["path"].encode()) + (b"?" + query if query else b"")
+    return head(scope["method"], target, headers) + body
 
 
 async def _left(receive: Receive) -> None:
@@ -207,7 +242,8 @@ class ServedTransport(httpx.ASGITransport):
 
 by_server = False
 """Whether `through` puts a server in between."""
-_served: WeakKeyDictionary[Any, OverTheWire] = WeakKeyDictionary()
+_served: dict[Any, OverTheWire] = {}
+"""By application; emptied after each test."""
 
 
 def served(app: Any) -> OverTheWire:

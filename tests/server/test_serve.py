@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import uvicorn
+from hostile import HOSTILE
 from redis_server import free_port
 from typer.testing import CliRunner
 
@@ -290,3 +291,58 @@ def test_a_mistake_is_said_in_a_sentence(tmp_path: Path, options: Sequence[str],
     with serving(tmp_path, *options) as (_, said):
         pass
     assert re.search(says, re.sub(r"[\s│]+", " ", said.read_text()))
+
+
+PLAIN = """
+from tiercel import Cache, CacheMiddleware
+
+async def hello(scope, receive, send):
+    if scope["type"] == "http":
+        headers = [(b"cache-control", b"max-age=60"), (b"content-length", b"5"), (b"etag", b'"1"')]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+app = CacheMiddleware(hello, cache=Cache())
+"""
+HIT = b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n"
+
+
+def said(port: int, *pieces: bytes) -> bytes:
+    """All that is answered on one connection, until the server closes it."""
+    found = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(ConnectionError):  # it may be closed while bytes are on their way; what was said is there
+            for piece in pieces:
+                connection.sendall(piece)
+        with suppress(ConnectionError):
+            while got := connection.recv(65_536):
+                found += got
+    return re.sub(rb"(?m)^(date|age|cache-status):.*\r\n", b"", found)
+
+
+def test_hostile_requests_get_over_a_socket_what_uvicorn_says(tmp_path: Path) -> None:
+    places = [tmp_path / "ours", tmp_path / "uvicorns"]
+    for place in places:
+        place.mkdir()
+    with (
+        serving(places[0], "shop:app", "--no-access-log", module=PLAIN) as (port, log),
+        serving(places[1], "shop:app", "--no-access-log", "--http", "httptools", module=PLAIN) as (plain, _),
+    ):
+        one = said(port, HIT, LAST)
+        assert one.count(b"HTTP/1.1 200 OK") == 2
+        for data in HOSTILE:
+            singly = [data[at : at + 1] for at in range(len(data))] if len(data) < 200 else []
+            for pieces in ([data, LAST], [*singly, LAST]):
+                answered, broken, refused = said(port, *pieces).partition(b"HTTP/1.1 400")
+                uvicorns = said(plain, *pieces).partition(b"HTTP/1.1 400")
+                assert (broken, refused) == uvicorns[1:], data[:60]
+                # What is broken behind its head is refused before it is answered or after, as its bytes arrive.
+                first, second = sorted((answered, uvicorns[0]), key=len)
+                assert second.startswith(first) if broken else second == first, data[:60]
+        for rows in ([HIT * 1_000 + LAST], [HIT[:9], HIT[9:] + HIT * 999 + LAST], [HIT] * 1_000 + [LAST]):
+            assert said(port, *rows) == said(plain, *rows)
+        assert said(port, HIT * 1_000 + LAST).count(b"hello") == 1_001
+        assert said(port, HIT, LAST) == one, "nothing is lost"
+    assert "Traceback" not in log.read_text()

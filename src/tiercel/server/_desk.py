@@ -65,7 +65,10 @@ class Desk:
         gate, seen = self._current_gate(), glance(asked.headers)
         if gate is None or not seen.fit:
             return None
-        scope, forwarded = self._entered(asked)
+        try:
+            scope, forwarded = self._entered(asked)
+        except httptools.HttpParserInvalidURLError:
+            return None  # as above: uvicorn refuses it
         target = gate.target(scope, seen.host)
         if target is None:
             return None
