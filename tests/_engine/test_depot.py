@@ -13,8 +13,8 @@ from drive import FRESH, Origin, Say, Scope, Shop, Visit, turns
 
 from tiercel import Cache
 from tiercel._core import keys
-from tiercel._core.events import Failed, Unreadable
 from tiercel._core.entry import Request
+from tiercel._core.events import Failed, Unreadable
 from tiercel._core.keys import group_tag, uri_tag
 from tiercel._engine.breaker import FAILURES, LONGEST, REST
 from tiercel._engine.depot import Claim, Lease
