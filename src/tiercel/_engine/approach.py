@@ -14,7 +14,7 @@ from functools import partial
 from tiercel._core.plan import Target
 from tiercel._engine.call import Application, Call, Scope, Send
 from tiercel._engine.endpoint import Visit, current
-from tiercel._engine.exchange import Ride, relayed, reply
+from tiercel._engine.exchange import Hit, Ride, relayed, reply
 from tiercel._engine.fills import Fill, IncompleteError
 from tiercel._engine.flights import Message
 from tiercel._engine.guard import Guard
@@ -99,7 +99,8 @@ class Approach:
             return
         fill = self.fill()
         if guard.answer is not None:
-            await self._visit.answered()
+            if fill.muted or isinstance(guard.answer, Hit):  # else its own answer is still to come
+                await self._visit.answered()
             await reply(fill.call, guard.answer)
         else:
             await relayed(fill.call, fill.flight, "bypass")
