@@ -75,8 +75,7 @@ class Identified:
             await self._app(scope, receive, _at_start(send, told))
         finally:
             _log.info(
-                "%s %s %s %s in %.1f ms",
-                request_id,
+                "%s %s %s in %.1f ms",
                 scope["method"],
                 scope["path"],
                 status,

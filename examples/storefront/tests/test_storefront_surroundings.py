@@ -14,6 +14,7 @@ from shop_client import bearer, client_of, is_hit, lifespan
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn_server import serving
 
+from storefront.logs import OfRequest
 from storefront.main import surrounded
 from storefront.middleware import REQUEST_ID, BodyLimited, Identified
 from storefront.parts import Parts
@@ -134,7 +135,9 @@ async def test_a_request_id_that_could_forge_the_log_is_replaced(shop: AsyncClie
         assert answer.headers["x-request-id"] != sent
 
 
-async def test_every_line_of_the_log_can_name_its_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_line_of_the_log_can_name_its_request(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def inner(_scope: Scope, _receive: Receive, send: Send) -> None:
         seen.append(REQUEST_ID.get())
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -142,10 +145,12 @@ async def test_every_line_of_the_log_can_name_its_request(caplog: pytest.LogCapt
 
     seen: list[str] = []
     caplog.set_level(logging.INFO, "storefront.requests")
+    monkeypatch.setattr(caplog.handler, "filters", [OfRequest()])
     async with client_of(Identified(inner)) as shop:
         answer = await shop.get("/x", headers={"X-Request-ID": "request-7"})
     assert (answer.status_code, seen, REQUEST_ID.get()) == (204, ["request-7"], "-")
-    assert "request-7 GET /api/v1/x 204 in " in caplog.text
+    told = [(vars(record)["request_id"], record.getMessage().partition(" in ")[0]) for record in caplog.records]
+    assert ("request-7", "GET /api/v1/x 204") in told
 
 
 async def test_cors_is_right_for_two_origins_and_silent_for_others(settings: Settings) -> None:
