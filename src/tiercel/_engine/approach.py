@@ -18,6 +18,7 @@ from tiercel._engine.exchange import Hit, Ride, relayed, reply
 from tiercel._engine.fills import Fill, IncompleteError
 from tiercel._engine.flights import Message
 from tiercel._engine.guard import Guard
+from tiercel._engine.reading import Reads, reading
 from tiercel._engine.ready import Ready
 from tiercel._engine.runs import Run
 
@@ -46,6 +47,7 @@ class Approach:
         "_guard",
         "_key",
         "_look",
+        "_reads",
         "_received",
         "_run",
         "_scope",
@@ -78,6 +80,7 @@ class Approach:
         self._key = key
         stamps = visit.engine.stamps
         self._begun = stamps.position, stamps.revision  # what it may have to produce is being produced from now on
+        self._reads = Reads()  # its dependencies read for it, too
         self._fill: Fill | None = None
         self._delivered = self._received = False
         self._dropped = 0
@@ -118,7 +121,7 @@ class Approach:
             self._guard.decided = turn = partial(_turn, self._turned)
             fill = self._fill = self._visit.fill = Fill(self._call(), key=self._key, undecided=turn)
             fill.flight.born, fill.flight.revision = self._begun
-            fill.flight.since = fill.call.since
+            fill.flight.since, fill.flight.reads = fill.call.since, self._reads
             self._run = Run(fill)
             self._run.carry_on(self._task)
         return self._fill
@@ -127,6 +130,7 @@ class Approach:
 
     async def _go(self) -> None:
         current.set(self._visit)  # in the context of this task
+        reading.set(self._reads)
         try:
             await self._app(self._scope, self._receive, self._heard)
         except Exception as error:

@@ -239,14 +239,17 @@ class Engine:
         """Whether no invalidation that could hit it has come between the start of the fill and now."""
         if self.tiers.fence is not None and not self.tiers.fence.passes(flight.since):
             return False
-        if flight.revision == self.stamps.revision or flight.born >= self.stamps.newest:
+        reads, born = flight.reads, int(min(flight.born, flight.reads.born))
+        if born >= self.stamps.newest or (flight.revision == self.stamps.revision and born == flight.born):
             return True
+        if reads.unknown:
+            return False
         if flight.tags is None:
             if not flight.by_uri:
                 return False
             request = flight.request
             flight.tags = (keys.uri_tag(request.scheme, request.authority, request.target),)
-        return self.stamps.verdict((*flight.tags, key_tag(flight.key)), flight.born) is Verdict.USABLE
+        return self.stamps.verdict((*flight.tags, *reads.tags, key_tag(flight.key)), born) is Verdict.USABLE
 
     def launch(self, flight: Flight) -> None:
         """Let others board; but of more variants than can be kept, each is on its own."""

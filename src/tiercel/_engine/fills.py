@@ -17,6 +17,7 @@ from tiercel._engine import fitting
 from tiercel._engine.call import Call
 from tiercel._engine.depot import Lease
 from tiercel._engine.flights import CACHE_STATUS, Flight, Message, Phase
+from tiercel._engine.reading import Reads
 from tiercel._engine.tiers import weigh
 
 ASIDE = frozenset({"http.response.debug", "http.response.early_hint"})
@@ -115,7 +116,7 @@ class Fill:
         engine = self.call.engine
         self.again = self.conditional = False
         self._head = {}
-        self.flight.born, self.flight.tags = engine.stamps.position, None
+        self.flight.born, self.flight.tags, self.flight.reads = engine.stamps.position, None, Reads()
         self.flight.revision = engine.stamps.revision
         if self.asked is not None:
             self.asked = replace(self.asked, born=self.flight.born, asked_at=engine.clock.time())
@@ -236,8 +237,9 @@ class Fill:
         """The answer may be stored, once it is complete."""
         call, flight = self.call, self.flight
         length = fitting.announced(entry)
-        if self._exceeds(length, length):
-            await self._pass_by("too-large", self._head)
+        reason = flight.reads.unknown or ("too-large" if self._exceeds(length, length) else "")
+        if reason:
+            await self._pass_by(reason, self._head)
             return
         left_out = rfc9111.left_out(call.rules)
         flight.passed_on = [line for line in head.headers if line[0] == CACHE_STATUS or line[0] in left_out]
@@ -323,7 +325,8 @@ class Fill:
         """It is complete: store it, and let all have it."""
         engine, flight = self.call.engine, self.flight
         now = engine.clock.time()
-        reason = engine.tiers.store(flight.key, entry, now, since=flight.since)
+        entry, reason = fitting.built_on(entry, flight.reads, now)
+        reason = reason or engine.tiers.store(flight.key, entry, now, since=flight.since)
         if reason:
             self._discarded(reason)
         else:
@@ -333,7 +336,8 @@ class Fill:
                 engine.depot.put(flight.key, entry, lease)
             if engine.observers:
                 key, weight = flight.key.hex(), weigh(entry)
-                engine.tell(Stored(key=key, weight=weight, lifetime=entry.lifetime, tags=self._own))
+                tags = tuple(dict.fromkeys((*self._own, *flight.reads.tags)))
+                engine.tell(Stored(key=key, weight=weight, lifetime=entry.lifetime, tags=tags))
         self._keep_apart(entry, now)
         flight.tags, flight.reason = entry.tags, reason
         flight.land(entry, stored=not reason)

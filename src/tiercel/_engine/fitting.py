@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from tiercel._core import keys, present, rfc9111
+from tiercel._core import freshness, keys, present, rfc9111
 from tiercel._core.entry import Entry, Head, Header, Headers, Request
 from tiercel._core.freshness import rough
 from tiercel._core.headers import shared
 from tiercel._core.plan import RouteRules
 from tiercel._engine.observed import Watch
+from tiercel._engine.reading import Reads
 
 OK = 200
 IDENTIFYING = frozenset({b"authorization", b"cookie"})
@@ -101,6 +102,18 @@ def complete(  # noqa: PLR0913, PLR0917 - all that is known only now
         initial_age=age,
         cost=rough(now - entry.asked_at),
     )
+
+
+def built_on(entry: Entry, reads: Reads, now: float) -> tuple[Entry, str]:
+    """The response as what was read for it leaves it: no younger, no longer fresh; or why it cannot be stored."""
+    if reads.nothing:
+        return entry, ""
+    tags = tuple(dict.fromkeys((*entry.tags, *reads.tags)))
+    # From now on: what was read may have to be waited for, but is not younger for that.
+    over = max(0.0, freshness.seconds_until_stale(entry, now) - max(0.0, reads.until - now))
+    reason = reads.unknown or ("stale-parts" if reads.until <= now else "")
+    born = int(min(entry.born, reads.born))
+    return replace(entry, tags=tags, born=born, lifetime=entry.lifetime - over), reason
 
 
 def announced(entry: Entry) -> int:

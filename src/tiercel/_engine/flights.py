@@ -21,6 +21,7 @@ from typing import Any, Final
 from tiercel._core import keys
 from tiercel._core.entry import Entry, Header, Request, Selecting
 from tiercel._engine.chunks import Chunks, Room
+from tiercel._engine.reading import Reads
 
 Message = MutableMapping[str, Any]
 """An ASGI message."""
@@ -142,6 +143,8 @@ class Flight:
         self.born = born
         self.since = since
         """When it took off (monotonic)."""
+        self.reads = Reads()
+        """What the application has read so far, where anybody has told."""
         self.revision = -1
         """Revision of the log then."""
         self.request = request

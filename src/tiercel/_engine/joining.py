@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from tiercel._core.calls import Value
 from tiercel._engine.engine import Engine
+from tiercel._engine.reading import Reads
 from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.tiers import key_tag
 from tiercel._engine.values import Codec
@@ -91,6 +92,7 @@ class Run:
     def __init__(self, making: Making, *, place: Place, stamps: Stamps, since: float) -> None:
         self.key = making.key
         self.place = place
+        self.reads = Reads()
         self.begin(stamps, since)
         self.tags = None if callable(making.tags) else (*making.tags, key_tag(making.key))
         """None while nobody knows: then any invalidation keeps later callers from waiting for it."""
@@ -207,6 +209,9 @@ class Runs:
             return False
         if self._engine.tiers.fence is not None and not self._engine.tiers.fence.passes(run.since):
             return False
-        if run.revision == stamps.revision or run.born >= stamps.newest:
+        reads, born = run.reads, int(min(run.born, run.reads.born))
+        if born >= stamps.newest or (run.revision == stamps.revision and born == run.born):
             return True
-        return run.tags is not None and stamps.verdict(run.tags, run.born) is Verdict.USABLE
+        if run.tags is None or reads.unknown:
+            return False
+        return stamps.verdict((*run.tags, *reads.tags), born) is Verdict.USABLE

@@ -7,6 +7,7 @@ from tiercel._core.events import Discarded, Failed, Stored
 from tiercel._core.freshness import rough
 from tiercel._engine.engine import Engine
 from tiercel._engine.joining import Making
+from tiercel._engine.reading import Reads
 from tiercel._engine.stamps import Verdict
 from tiercel._engine.tiers import key_tag, weigh_tags
 from tiercel._engine.values import ValueNotStorable
@@ -22,25 +23,36 @@ class Keeper:
         self._engine = engine
         self._storing = threading.Lock()
 
-    def keep(
-        self, making: Making, payload: object, tags: tuple[str, ...] | None, *, born: int, cost: float = 0.0
+    def keep(  # noqa: PLR0913 - what a value is made of
+        self,
+        making: Making,
+        payload: object,
+        tags: tuple[str, ...] | None,
+        *,
+        born: int,
+        cost: float = 0.0,
+        reads: Reads | None = None,
     ) -> Value:
         """Store what was made of a value, if it is still of use, and return what there is to decode."""
-        engine, terms = self._engine, making.terms
+        engine, terms, reads = self._engine, making.terms, reads or Reads()
         now = engine.clock.time()
+        if tags is None:
+            reads.doubt("tags-unknown")
+        tags = tuple(dict.fromkeys((*(tags or ()), *reads.tags)))
         value = Value(
             payload=payload,
-            tags=tags or (),
-            born=born,
+            tags=tags,
+            born=int(min(born, reads.born)),
             made_at=now,
-            fresh_until=now + terms.ttl * (1.0 - engine.limits.jitter * engine.random()),
+            fresh_until=min(now + terms.ttl * (1.0 - engine.limits.jitter * engine.random()), reads.until),
             stale_while_revalidate=terms.stale_while_revalidate,
             stale_if_error=terms.stale_if_error,
             cost=rough(cost),
         )
-        weight = terms.codec.weight(payload) + weigh_tags(value.tags) + VALUE_OVERHEAD
-        reason = "tags-unknown" if tags is None else self._stored(making, value, weight=weight, now=now)
-        if tags is None or reason:
+        weight = terms.codec.weight(payload) + weigh_tags(tags) + VALUE_OVERHEAD
+        reason = reads.unknown or ("stale-parts" if reads.until <= now else "")
+        reason = reason or self._stored(making, value, weight=weight, now=now)
+        if reason:
             self._discarded(making, reason)
             return value
         engine.counts.stored += 1

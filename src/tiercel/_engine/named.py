@@ -11,6 +11,7 @@ from tiercel._core.calls import Hit, HitRefresh, Miss, Stale
 from tiercel._core.policy import Duration, Policy, seconds
 from tiercel._engine.engine import Engine
 from tiercel._engine.joining import Making, Terms
+from tiercel._engine.reading import reading
 from tiercel._engine.recall import Recall
 from tiercel._engine.stamps import Heard
 from tiercel._engine.tiers import key_tag
@@ -22,6 +23,9 @@ LABEL = "value"
 
 HEARING: Final = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between two looks for what others have cut."""
+
+BUILT_ON: Final = 4_096
+"""Keys that are remembered because something was made of their values; after that, any may have been."""
 
 Tagged = str | Iterable[str]
 """Tags, one or several."""
@@ -56,11 +60,16 @@ class Named:
         self.missed = 0
         """How often there was none to get."""
         self._writing: dict[bytes, int] = {}
+        self._built_on: dict[bytes, None] = {}
+        """Keys of which something was made that is stored elsewhere, the latest last."""
+        self._forgotten = False
+        """Whether there were too many of them to know all."""
         self._changing = threading.Lock()
 
     async def get(self, name: str) -> Any:  # noqa: ANN401 - what was set
         """None where there is none."""
         wanted = self._recall.wanted(_seen, self._key(name), (), _nothing)
+        self._build_on(wanted.key)
         depot = self._engine.depot
         if depot is not None and isinstance(self._recall.look(wanted.key), Miss):
             sought = await depot.seek(wanted.key, _codec, make=False)
@@ -81,7 +90,8 @@ class Named:
         payload = _payload(name, value)
         # A cut for each would make the log forget others: only what is running, or elsewhere, has to hear of it.
         others = self._engine.depot is not None
-        noticed = others or self._recall.is_making(wanted.key) or wanted.key in self._writing
+        here = self._recall.is_making(wanted.key) or wanted.key in self._writing
+        noticed = others or here or self._forgotten or wanted.key in self._built_on
         born = await self._cut(name, wanted.key) if noticed else self._engine.stamps.position
         await self._keep(wanted, payload, named, born)
 
@@ -89,6 +99,7 @@ class Named:
         return await self._cut(name, self._key(name))
 
     async def get_or_set(self, name: str, factory: Callable[[], Any], *, ttl: Duration, tags: Tagged) -> Any:  # noqa: ANN401
+        self._build_on(self._key(name))
         found = self._recall.fresh(LABEL, self._key(name))
         if found is not None:
             return _codec.decode(found.payload)
@@ -149,7 +160,21 @@ class Named:
             raise TypeError(message)
         return keys.primary(b"value", self._namespace, name.encode("utf-8", "surrogatepass"))
 
+    def _build_on(self, key: bytes) -> None:
+        """Whatever is being made here falls when the value does, or when there is one at last."""
+        reads = reading.get()
+        if reads is None:
+            return
+        reads.name((key_tag(key),))
+        with self._changing:
+            self._built_on[key] = None
+            if len(self._built_on) > BUILT_ON:
+                self._built_on.clear()
+                self._forgotten = True
+
     async def _cut(self, name: str, key: bytes) -> int:
+        with self._changing:
+            self._built_on.pop(key, None)
         try:
             return await self._engine.invalidate([key_tag(key)])
         except NotAcknowledged as error:

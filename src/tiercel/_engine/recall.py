@@ -33,6 +33,7 @@ from tiercel._engine.joining import (
     enclosing,
 )
 from tiercel._engine.keeping import Keeper
+from tiercel._engine.reading import Reads, reading
 from tiercel._engine.stamps import Verdict
 from tiercel._engine.tiers import Shelf, key_tag
 from tiercel._engine.values import ValueNotStorable
@@ -85,6 +86,7 @@ class Recall:
         engine.counts.hits += 1
         if engine.observers:
             engine.tell(Answered(key=label, result="hit"))
+        self._hand_on(key, value)
         return value
 
     async def recall(self, making: Making) -> Any:  # noqa: ANN401 - what the function returns
@@ -130,6 +132,7 @@ class Recall:
     def answer(self, making: Making, value: Value, result: str) -> Any:  # noqa: ANN401 - what the function returns
         """The caller's own copy of a stored value; counted."""
         self.count(making, result)
+        self._hand_on(making.key, value)
         return making.terms.codec.decode(value.payload)
 
     def count(self, making: Making, result: str, detail: str = "") -> None:
@@ -147,6 +150,22 @@ class Recall:
                 pass  # fills were counted when they began
         if engine.observers:
             engine.answered(making.terms.label, result, detail, engine.clock.monotonic() - making.since)
+
+    def _hand_on(self, key: bytes, value: Value) -> None:
+        """What is made of a value falls when the value does."""
+        reads = reading.get()
+        if reads is not None:
+            reads.take(key_tag(key), value, self._engine.stamps)
+
+    def _name(self, making: Making, value: object) -> None:
+        """What is made of a value that is not stored falls by the tags that it would have."""
+        reads = reading.get()
+        if reads is None:
+            return
+        tags = self.keeper.tags_of(making, value)
+        reads.name((*(tags or ()), key_tag(making.key)))
+        if tags is None:
+            reads.doubt("tags-unknown")
 
     def is_making(self, key: bytes) -> bool:
         """Whether a call for it is running."""
@@ -209,12 +228,16 @@ class Recall:
     def _taken(self, run: Run, making: Making, *, mine: bool) -> Any:  # noqa: ANN401 - or _NOTHING
         """What a run that is over has for one caller."""
         result = "hit" if run.found and mine else "miss" if mine else "collapsed"
+        reads = reading.get() or Reads()
         match run.outcome:
             case Value() as value:
+                reads.doubt(run.reads.unknown)
                 return self.answer(making, value, result)
             case Unstorable(value=value):
                 if not mine:
                     return _NOTHING
+                reads.join(run.reads)
+                self._name(making, value)
                 self.count(making, result, "not-storable")
                 return value
             case None:
@@ -223,6 +246,9 @@ class Recall:
             return self.answer(making, stale, "stale")
         if run.left and not mine:
             return _NOTHING
+        reads.join(run.reads)  # that it failed may be caught, and answered otherwise
+        reads.older(run.born)
+        reads.name(run.tags or ())
         self.count(making, result, "failed")
         raise run.broken_by()
 
@@ -245,6 +271,7 @@ class Recall:
 
     async def _produce(self, run: TaskRun, making: Making) -> None:
         enclosing.set((*enclosing.get(), run))
+        reading.set(run.reads)
         depot, lease = self._engine.depot, None
         if depot is not None and making.terms.shared:
             found = await self._sought(making, depot)
@@ -291,7 +318,7 @@ class Recall:
         run.end(value)
 
     def _produce_now(self, run: ThreadRun, making: Making) -> None:
-        token = enclosing.set((*enclosing.get(), run))
+        token, reads = enclosing.set((*enclosing.get(), run)), reading.set(run.reads)
         try:
             value = call_now(making)
         except Exception as error:  # noqa: BLE001 - every caller gets it
@@ -300,6 +327,7 @@ class Recall:
             self._finish(run, making, value)
         finally:
             enclosing.reset(token)
+            reading.reset(reads)
             self._unless_over(run, making)
 
     def _renew_in_task(self, making: Making) -> None:
@@ -328,6 +356,7 @@ class Recall:
         except Exception as error:  # noqa: BLE001 - raised again, unless a stale value stands in
             return self._stand_in(making, error)
         self.count(making, "bypass", detail)
+        self._name(making, value)
         return value
 
     def _alone_now(self, making: Making, detail: str) -> Any:  # noqa: ANN401 - what the function returns
@@ -336,6 +365,7 @@ class Recall:
         except Exception as error:  # noqa: BLE001 - raised again, unless a stale value stands in
             return self._stand_in(making, error)
         self.count(making, "bypass", detail)
+        self._name(making, value)
         return value
 
     def _stand_in(self, making: Making, error: Exception) -> Any:  # noqa: ANN401 - what the function returns
@@ -352,7 +382,8 @@ class Recall:
         outcome: Value | Unstorable
         try:
             payload = making.terms.codec.encode(value)
-            outcome = self.keeper.keep(making, payload, self.keeper.tags_of(making, value), born=run.born, cost=cost)
+            tags = self.keeper.tags_of(making, value)
+            outcome = self.keeper.keep(making, payload, tags, born=run.born, cost=cost, reads=run.reads)
         except ValueNotStorable as error:
             self.keeper.refuse(making, error)
             outcome = Unstorable(value)

@@ -13,6 +13,7 @@ from tiercel._engine.call import after_request
 from tiercel._engine.fills import Fill, IncompleteError
 from tiercel._engine.flights import Message, Phase
 from tiercel._engine.observed import plain
+from tiercel._engine.reading import reading
 
 UNWANTED = 30.0
 """Seconds that an application may go on with a response that nobody will ever get."""
@@ -68,6 +69,7 @@ class Run:
         self._complete = self._received = False
         call = self._fill.call
         call.visitor.begun(self._fill)
+        reading.set(self._flight.reads)
         await call.app({**call.scope, "headers": headers}, self.receive, self.send)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ from tiercel._core.status import CacheStatus
 from tiercel._engine.call import Call
 from tiercel._engine.fills import Fill
 from tiercel._engine.flights import Message
+from tiercel._engine.reading import reading
 
 
 async def shadow(call: Call, fill: Fill) -> None:
@@ -18,6 +19,7 @@ async def shadow(call: Call, fill: Fill) -> None:
         await call.send(message)
 
     call.visitor.begun(fill)
+    token = reading.set(fill.flight.reads)
     headers = call.request.headers if call.watch is None else call.watch.headers()
     try:
         await call.app({**call.scope, "headers": headers}, call.receive, send)
@@ -25,5 +27,6 @@ async def shadow(call: Call, fill: Fill) -> None:
         fill.broke(error)
         raise
     finally:
+        reading.reset(token)
         await call.visitor.ended()
     fill.returned()

@@ -59,6 +59,7 @@ class Stamps:
         "_limit",
         "_listening",
         "_soft",
+        "complete",
         "floor",
         "generation",
         "meanwhile",
@@ -70,6 +71,8 @@ class Stamps:
     def __init__(self, limit: int = CUTS) -> None:
         self.position = 0
         """Id of the last cut; what begins to be produced now carries it."""
+        self.complete = 0
+        """Of all cuts up to this id every one has been applied. Our own may be known before others that come first."""
         self.newest = 0
         """What was born at this id, or later, has not been cut."""
         self.meanwhile = 0
@@ -93,7 +96,7 @@ class Stamps:
         with self._cutting:
             cut = self.position + 1
             self._note(tuple(tags), cut, soft=soft)
-            self.position = self.newest = cut
+            self.position = self.newest = self.complete = cut
             self.revision += 1
         return cut
 
@@ -127,6 +130,7 @@ class Stamps:
                     self._note(cut.tags, self.own(cut.id), soft=cut.soft)
                 else:
                     self._raise_floor(self.own(cut.id))
+            self._complete([self.own(cut.id) for cut in cuts], self.own(position))
             self.position = max(self.position, self.own(position))
             self.newest = max(self.newest, self.position)
             self.revision += 1
@@ -187,6 +191,12 @@ class Stamps:
             self.floor = max(self.floor, cuts[oldest])
             del cuts[oldest]
 
+    def _complete(self, applied: Sequence[int], position: int) -> None:
+        """Ids are counted, so it shows whether one is missing."""
+        news = {cut for cut in applied if self.complete < cut <= position}
+        if len(news) == position - self.complete:
+            self.complete = position
+
     def _raise_floor(self, cut: int) -> None:
         """Everything is cut."""
         self.floor = max(self.floor, cut)
@@ -197,5 +207,5 @@ class Stamps:
         self._raise_floor(position)
         self._hard.clear()
         self._soft.clear()
-        self.position = self.newest = position
+        self.position = self.newest = self.complete = position
         self.revision += 1

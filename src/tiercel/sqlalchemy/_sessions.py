@@ -1,0 +1,94 @@
+"""What sessions hold. An object that a session has loaded may be read again without a statement, as it was then.
+
+So what a session has read is read by whoever uses it: a memoised function that was handed the session of its caller,
+or the next request, if a session lives that long.
+"""
+
+from typing import Any, Final
+from weakref import ref
+
+from sqlalchemy import event
+from sqlalchemy.orm import ORMExecuteState, Session
+
+from tiercel._engine.reading import Reads, reading
+
+HELD: Final = "tiercel_held"
+"""The execution option by which a statement says for which session it is executed, and the key in `Session.info`."""
+
+
+class Held:
+    """By one session."""
+
+    __slots__ = ("by", "reads")
+
+    def __init__(self) -> None:
+        self.reads = Reads()
+        self.by: Reads | None = None
+        """For what it was used last, which has read all of that."""
+
+
+def used(session: Session) -> Held:
+    """It is being used for what is being produced here."""
+    held = session.info.get(HELD)
+    if not isinstance(held, Held) or not (session.in_transaction() or len(session.identity_map)):
+        held = session.info[HELD] = Held()
+    _watch(session)
+    reads = reading.get()
+    if reads is not None and reads is not held.by:
+        reads.join(held.reads)
+        if session.new or session.dirty or session.deleted:
+            reads.doubt("uncommitted")
+        held.by = reads
+    return held
+
+
+def listen() -> None:
+    """To all sessions of the program; twice is as good as once."""
+    if not event.contains(Session, "do_orm_execute", _executed):
+        event.listen(Session, "do_orm_execute", _executed)
+        event.listen(Session, "after_commit", _expired)
+        event.listen(Session, "after_rollback", _forgotten)
+
+
+def _executed(state: ORMExecuteState) -> None:
+    state.update_execution_options(**{HELD: used(state.session)})
+
+
+def _expired(session: Session) -> None:
+    if session.expire_on_commit:
+        _forgotten(session)
+
+
+def _forgotten(session: Session) -> None:
+    """Nothing that was loaded will be read again without a statement."""
+    if not session.in_nested_transaction():
+        session.info.pop(HELD, None)
+
+
+_watching: dict[type[Any], type[Any]] = {}
+
+
+def _watch(session: Session) -> None:
+    """Have the map of the session's objects say when it is looked into: `Session.get` and lazy loads do, silently."""
+    identity_map: Any = session.identity_map
+    kind = type(identity_map)
+    if "tiercel_session" in identity_map.__dict__:
+        return
+    if kind not in _watching:
+        _watching[kind] = _watched(kind)
+    identity_map.tiercel_session = ref(session)
+    identity_map.__class__ = _watching[kind]
+
+
+def _watched(kind: type[Any]) -> type[Any]:
+    class Watched(kind):  # type: ignore[misc]
+        def get(self, key: Any, default: Any = None) -> Any:
+            found = super().get(key, default)
+            if found is not None:
+                session = self.tiercel_session()
+                held = None if session is None else session.info.get(HELD)
+                if session is not None and isinstance(held, Held) and held.by is not reading.get():
+                    used(session)
+            return found
+
+    return Watched

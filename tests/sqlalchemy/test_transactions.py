@@ -1,0 +1,386 @@
+"""What is not committed has not happened; what a session holds has been read."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from shelves import Label, Maker, Model, Product, Review, Shop
+from sqlalchemy import Engine, Integer, String, create_engine, func, insert, select, text, update
+from sqlalchemy.orm import Session, mapped_column, scoped_session, sessionmaker
+
+from tiercel import Cache, ConfigurationError
+from tiercel._engine.reading import PARTS
+from tiercel.sqlalchemy import track
+from tiercel.sqlalchemy._statements import footprint
+
+
+def name_of(session: Session, number: int = 1) -> Any:
+    return session.get_one(Product, number).name
+
+
+def fell(shop: Shop) -> bool:
+    """Whether the last reading is done again."""
+    calls = shop.calls
+    shop.read(f"read {len(shop.reads) - 1}")
+    return shop.calls > calls
+
+
+def rename(session: Session, name: str = "new") -> None:
+    session.get_one(Product, 1).name = name
+    session.flush()
+
+
+def test_what_is_rolled_back_hits_nothing(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.sessions() as session:
+        rename(session)
+        session.rollback()
+        rename(session)
+    assert not fell(shop)
+
+
+def test_a_flush_hits_nothing_until_it_is_committed(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.sessions() as session:
+        rename(session)
+        assert not fell(shop)
+        session.commit()
+        assert fell(shop)
+
+
+def test_what_is_rolled_back_to_a_savepoint_hits_nothing(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.sessions() as session:
+        session.get_one(Product, 2).name = "new"
+        session.flush()
+        with session.begin_nested() as savepoint:
+            rename(session)
+            savepoint.rollback()
+        session.commit()
+    assert not fell(shop)
+
+
+def test_what_a_savepoint_keeps_hits(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.sessions() as session:
+        session.get_one(Product, 2).name = "new"
+        session.flush()
+        with session.begin_nested():
+            with session.begin_nested():
+                rename(session)
+            with session.begin_nested() as inner:
+                session.add(Label())
+                session.flush()
+                inner.rollback()
+        session.commit()
+    assert fell(shop)
+
+
+def test_a_savepoint_that_is_rolled_back_takes_those_in_it_along(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.sessions() as session:
+        session.add(Label())
+        session.flush()
+        outer = session.begin_nested()
+        session.begin_nested()
+        rename(session)
+        outer.rollback()
+        session.commit()
+    assert not fell(shop)
+
+
+def test_savepoints_in_text_are_savepoints(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.engine.begin() as connection:
+        connection.execute(insert(Label))
+        connection.execute(text("SAVEPOINT here"))
+        connection.execute(update(Product).values(name="new"))
+        connection.exec_driver_sql("ROLLBACK TO here")
+    assert not fell(shop)
+    with shop.engine.begin() as connection:
+        connection.execute(insert(Label))
+        connection.execute(text("SAVEPOINT here"))
+        connection.execute(update(Product).values(name="new"))
+        connection.execute(text("RELEASE here"))
+    assert fell(shop)
+
+
+def test_a_savepoint_without_a_transaction_is_committed_by_the_driver_of_sqlite(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.engine.connect() as connection:
+        with connection.begin_nested():
+            connection.execute(update(Product).where(Product.id == 1).values(name="new"))
+        connection.rollback()
+    with shop.sessions() as session:
+        kept = name_of(session) == "new"
+    assert fell(shop) or not kept
+
+
+def test_a_commit_of_core_hits(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.engine.begin() as connection:
+        connection.execute(update(Product).values(name="new"))
+        assert not fell(shop)
+    assert fell(shop)
+
+
+def test_with_autocommit_each_statement_hits(shop: Shop) -> None:
+    shop.tags_of(lambda s: s.get(Label, 3))
+    with shop.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(insert(Label).values(text="x"))
+        assert fell(shop)
+
+
+def test_a_commit_that_fails_hits_too_for_nobody_knows_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = create_engine(shop.engine.url)
+
+    def fails(_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(engine.dialect, "do_commit", fails)
+    track(engine, shop.cache)
+    shop.tags_of(name_of)
+    with Session(engine) as session:
+        rename(session)
+        with pytest.raises(OSError):  # noqa: PT011 - there is nothing else to tell it by
+            session.commit()
+    assert fell(shop)
+    engine.dispose()
+
+
+# -- nothing that is not committed is stored -------------------------------------------------------------------------
+
+
+def test_what_is_made_of_an_uncommitted_change_is_not_stored(shop: Shop) -> None:
+    def reading(session: Session) -> Any:
+        rename(session)
+        session.expire_all()
+        return name_of(session)
+
+    assert shop.reason_of(reading) == "uncommitted"
+
+
+def test_nor_where_it_was_read_before_it_was_changed(shop: Shop) -> None:
+    def reading(session: Session) -> Any:
+        found = session.get_one(Product, 1)
+        found.price += 1
+        session.flush()
+        return found.price
+
+    assert shop.reason_of(reading) == "uncommitted"
+
+
+def test_a_change_of_something_else_keeps_nothing_from_being_stored(shop: Shop) -> None:
+    def reading(session: Session) -> Any:
+        session.add(Label(text="seen"))
+        session.flush()
+        session.commit()
+        return name_of(session)
+
+    assert shop.reason_of(reading) == "stored"
+
+
+def test_what_a_statement_returns_of_its_own_change_is_not_stored(shop: Shop) -> None:
+    def reading(session: Session) -> Any:
+        return session.scalars(update(Product).values(price=5).returning(Product.price)).all()
+
+    assert shop.reason_of(reading) == "uncommitted"
+
+
+def test_nor_what_a_part_of_it_returns(shop: Shop) -> None:
+    changed = update(Product).values(name="new").returning(Product.name).cte()
+    compiled: Any = select(changed.c.name).compile(shop.engine)  # which SQLite cannot execute
+    found = footprint(compiled, str(compiled))
+    assert (found.reads, found.changes) == (("products",), ("products",))
+
+
+# -- what a session holds --------------------------------------------------------------------------------------------
+
+
+class Handed:
+    """A memoised function that is handed a session, as `key=` allows."""
+
+    def __init__(self, shop: Shop, reading: Any) -> None:
+        self.shop = shop
+
+        @shop.cache.memoize(ttl="1h", key=lambda session: 0)
+        def read(session: Session) -> str:
+            shop.calls += 1
+            return str(reading(session))
+
+        self.read = read
+
+    def fell(self) -> bool:
+        calls = self.shop.calls
+        with self.shop.sessions() as session:
+            self.read(session)
+        return self.shop.calls > calls
+
+
+def test_an_object_that_the_session_of_the_caller_holds_has_been_read(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        kept = session.get(Product, 1)
+        handed.read(session)
+        assert kept is not None
+    assert not handed.fell()
+    shop.do(rename)
+    assert handed.fell()
+
+
+def test_an_object_that_a_session_holds_is_as_old_as_when_it_was_loaded(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        kept = session.get(Product, 1)
+        session.commit()
+        assert kept is not None
+        session.refresh(kept)
+        session.connection().rollback()
+        shop.do(rename)
+        assert handed.read(session) == "p1"
+    assert handed.fell()
+
+
+def test_a_reference_that_a_session_holds_has_been_read(shop: Shop) -> None:
+    handed = Handed(shop, lambda s: s.get_one(Product, 1).maker.name)
+    with shop.sessions() as session:
+        kept = session.get(Product, 1), session.get(Maker, 1)
+        handed.read(session)
+        assert all(kept)
+    assert not handed.fell()
+    shop.do(lambda s: setattr(s.get_one(Maker, 1), "name", "x"))
+    assert handed.fell()
+
+
+def test_what_is_made_of_an_object_that_is_changed_and_not_flushed_is_not_stored(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        session.get_one(Product, 1).name = "never"
+        kept = session.get(Product, 1)
+        assert handed.read(session) == "never"
+        assert kept is not None
+    assert handed.fell()
+
+
+def test_what_a_session_held_before_a_commit_that_expires_it_is_forgotten(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        session.get_one(Product, 1).name = "new"
+        reviews = session.scalars(select(Review)).all()
+        session.commit()
+        assert handed.read(session) == "new"
+        assert reviews
+    assert not handed.fell()
+    shop.do(lambda s: s.add(Review(product_id=1)))
+    assert not handed.fell()
+
+
+def test_an_inner_value_does_not_take_what_others_have_read(shop: Shop) -> None:
+    @shop.cache.memoize(ttl="1h")
+    def inner() -> int:
+        with shop.sessions() as session:
+            return session.scalar(select(func.count()).select_from(Label)) or 0
+
+    shop.reads["outer"] = lambda s: (name_of(s), inner())
+    shop.read("outer")
+    assert set(shop.watcher.tags[0]) == {"sql", "sql:labels"}
+    assert {"sql:products:1", "sql:labels"} < set(shop.watcher.tags[1])
+
+
+# -- bounds, threads, mistakes ---------------------------------------------------------------------------------------
+
+
+def test_of_many_rows_the_table_is_named(shop: Shop) -> None:
+    tags = shop.tags_of(lambda s: [s.get(Label, number) for number in range(PARTS + 1)])
+    assert tags == {"sql", "sql:labels", "sql:labels:*"}
+    assert len(shop.tags_of(lambda s: [s.get(Label, number) for number in range(PARTS)])) == PARTS + 2
+
+
+def test_of_many_changed_rows_all_are(shop: Shop) -> None:
+    shop.tags_of(lambda s: s.get(Label, 7000))
+    shop.do(lambda s: s.add_all([Label(id=number) for number in range(100, 300)]))
+    assert fell(shop)
+
+
+def test_what_is_read_in_a_thread_of_its_own_is_read(shop: Shop) -> None:
+    async def reading() -> str:
+        def work() -> str:
+            with shop.sessions() as session:
+                return str(name_of(session))
+
+        return await asyncio.to_thread(work)
+
+    memoised = shop.cache.memoize(ttl=60)(reading)
+    asyncio.run(memoised())
+    assert "sql:products:1" in shop.watcher.tags[-1]
+
+
+def test_threads_read_for_themselves(shop: Shop) -> None:
+    barrier = threading.Barrier(2)
+    shop.reads = {"one": lambda s: (barrier.wait(), name_of(s, 1)), "two": lambda s: (barrier.wait(), name_of(s, 2))}
+    threads = [threading.Thread(target=shop.read, args=[name]) for name in shop.reads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(max(tags) for tags in shop.watcher.tags) == ["sql:products:1", "sql:products:2"]
+
+
+class Odd(Model):
+    """Keys by which equal rows may be written otherwise."""
+
+    __tablename__ = "odd"
+    code = mapped_column(String(collation="NOCASE"), primary_key=True)
+    number = mapped_column(Integer, primary_key=True)
+
+
+@pytest.mark.parametrize("written", [7, "7"])
+def test_a_key_that_can_be_written_in_several_ways_is_read_by_its_table(shop: Shop, written: Any) -> None:
+    shop.do(lambda s: s.add(Odd(code="a", number=written)))
+    assert shop.tags_of(lambda s: s.get(Odd, ("A", 7))) == {"sql", "sql:odd"}
+
+
+def test_a_row_that_is_written_by_another_type_is_hit(shop: Shop) -> None:
+    shop.tags_of(lambda s: s.get(Label, 7))
+    shop.do(lambda s: s.add(Label(id="7")))
+    assert fell(shop)
+
+
+def test_what_was_compiled_before_it_was_tracked_is_understood(engine: Engine) -> None:
+    with Session(engine) as session:
+        rename(session)
+        session.scalars(select(Product).where(Product.id == 1)).all()
+        session.commit()
+    shop = Shop(engine)
+    shop.tags_of(name_of)
+    shop.do(lambda s: rename(s, "newer"))
+    assert fell(shop)
+    assert not any("sql" in cut for cut in shop.watcher.cuts)
+
+
+def test_a_sessionmaker_is_tracked_by_its_engines(engine: Engine) -> None:
+    cache = Cache()
+    track(sessionmaker(engine), cache)
+    track(scoped_session(sessionmaker(binds={Product: engine})), cache)
+    with pytest.raises(ConfigurationError, match="for another cache"):
+        track(engine, Cache())
+    with pytest.raises(ConfigurationError, match="by another name"):
+        track(engine, cache, name="stock")
+
+
+@pytest.mark.parametrize("source", [sessionmaker(), "sqlite://", None])
+def test_what_has_no_engine_cannot_be_tracked(source: object) -> None:
+    with pytest.raises(ConfigurationError, match="it has no engine"):
+        track(source, Cache())
+
+
+def test_two_databases_have_tags_of_their_own(shop: Shop) -> None:
+    engine = create_engine(shop.engine.url)
+    track(engine, shop.cache, name="stock")
+    shop.tags_of(name_of)
+    with Session(engine) as session:
+        rename(session, "there")
+        session.commit()
+    assert not fell(shop)
+    engine.dispose()
