@@ -8,6 +8,7 @@ import pytest
 from drive import FRESH, Say, Shop, turns
 
 from tiercel import Cache
+from tiercel._core.calls import Value
 from tiercel._engine.reading import MOST, PARTS, Reads, reading
 from tiercel._engine.stamps import Stamps
 from tiercel.spi import Cut
@@ -27,7 +28,9 @@ class Parts:
         self.cache = Cache(clock=clock, jitter=0.0, draw=lambda: 0.0)
         self.calls: list[str] = []
 
-        @self.cache.memoize(**{"ttl": 60, "tags": "inner", **inner})
+        fields: dict[str, Any] = {"ttl": 60, "tags": "inner", **inner}
+
+        @self.cache.memoize(**fields)
         async def part() -> int:
             self.calls.append("part")
             return len(self.calls)
@@ -331,6 +334,26 @@ async def test_a_cut_that_comes_late_hits_what_is_made_of_what_it_hits(clock: Vi
     assert await parts.made() == ["whole", "part"]
 
 
+def stored(born: int) -> Value:
+    return Value(payload=b"", tags=("tag",), born=born, made_at=0.0, fresh_until=60.0)
+
+
+@pytest.mark.parametrize("cut", ["tag", "own"])
+def test_a_value_that_is_cut_as_it_is_taken_is_as_old_as_it_is(cut: str) -> None:
+    stamps, read = Stamps(), Reads()
+    stamps.cut([cut])
+    read.take("own", stored(0), stamps)
+    assert (read.born, read.until) == (0, 0.0)
+    assert set(read.tags) == {"tag", "own"}
+
+
+def test_a_value_that_is_usable_now_is_as_good_as_made_now() -> None:
+    stamps, read = Stamps(), Reads()
+    stamps.cut(["other"])
+    read.take("own", stored(0), stamps)
+    assert (read.born, read.until) == (1, 60.0)
+
+
 # -- what is noted ---------------------------------------------------------------------------------------------------
 
 
@@ -354,9 +377,9 @@ def test_many_parts_are_one_whole() -> None:
 def test_more_tags_than_can_be_kept_are_unknown() -> None:
     read = Reads()
     read.name([str(number) for number in range(MOST)])
-    assert not read.unknown
+    reasons = [read.unknown]
     read.name(["more"])
-    assert read.unknown == "too-many-tags"
+    assert [*reasons, read.unknown] == ["", "too-many-tags"]
 
 
 def test_threads_may_read_while_it_is_looked_at() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Column, Engine, ForeignKey, MetaData, Table, insert
+from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, Table, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
 from tiercel import Cache
@@ -21,8 +21,8 @@ class Model(DeclarativeBase):
 tagged = Table(
     "tagged",
     Model.metadata,
-    Column("product_id", ForeignKey("products.id", ondelete="CASCADE"), primary_key=True),
-    Column("label_id", ForeignKey("labels.id"), primary_key=True),
+    Column("product_id", Integer, ForeignKey("products.id", ondelete="CASCADE"), primary_key=True),
+    Column("label_id", Integer, ForeignKey("labels.id"), primary_key=True),
 )
 
 
@@ -58,6 +58,14 @@ class Label(Model):
     __tablename__ = "labels"
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(default="")
+
+
+class Shelf(Model):
+    """Rows that go with another of their own table."""
+
+    __tablename__ = "shelves"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    above_id: Mapped[int | None] = mapped_column(ForeignKey("shelves.id", ondelete="CASCADE"))
 
 
 class Price(Model):
@@ -99,6 +107,7 @@ def stock(session: Session) -> None:
     session.add_all([Product(id=n, name=f"p{n}", price=n, maker_id=1) for n in (1, 2, 3)])
     session.flush()
     session.add_all([Review(id=n, product_id=1, stars=n) for n in (1, 2)])
+    session.add_all([Shelf(id=1), Shelf(id=2, above_id=1)])
     session.add_all([Price(country="fr", article=1), Ticket(id=ID), Clerk(id=1, name="Cy", desk=4)])
     session.flush()
     session.execute(insert(tagged), [{"product_id": 1, "label_id": 1}])
@@ -112,13 +121,13 @@ class Watcher:
         self.reasons: list[str] = []
         self.cuts: list[tuple[str, ...]] = []
 
-    def on_event(self, happened: object) -> None:
-        if isinstance(happened, Stored):
-            self.tags.append(happened.tags)
-        elif isinstance(happened, Discarded):
-            self.reasons.append(happened.reason)
-        elif isinstance(happened, Invalidated):
-            self.cuts.append(happened.tags)
+    def on_event(self, event: object) -> None:
+        if isinstance(event, Stored):
+            self.tags.append(event.tags)
+        elif isinstance(event, Discarded):
+            self.reasons.append(event.reason)
+        elif isinstance(event, Invalidated):
+            self.cuts.append(event.tags)
 
 
 class Shop:

@@ -198,13 +198,17 @@ def test_nor_what_a_part_of_it_returns(shop: Shop) -> None:
 # -- what a session holds --------------------------------------------------------------------------------------------
 
 
+def _one(_: Session) -> int:
+    return 0
+
+
 class Handed:
     """A memoised function that is handed a session, as `key=` allows."""
 
     def __init__(self, shop: Shop, reading: Any) -> None:
         self.shop = shop
 
-        @shop.cache.memoize(ttl="1h", key=lambda session: 0)
+        @shop.cache.memoize(ttl="1h", key=_one)
         def read(session: Session) -> str:
             shop.calls += 1
             return str(reading(session))
@@ -243,7 +247,11 @@ def test_an_object_that_a_session_holds_is_as_old_as_when_it_was_loaded(shop: Sh
 
 
 def test_a_reference_that_a_session_holds_has_been_read(shop: Shop) -> None:
-    handed = Handed(shop, lambda s: s.get_one(Product, 1).maker.name)
+    def name_of_maker(session: Session) -> Any:
+        maker = session.get_one(Product, 1).maker
+        return maker and maker.name
+
+    handed = Handed(shop, name_of_maker)
     with shop.sessions() as session:
         kept = session.get(Product, 1), session.get(Maker, 1)
         handed.read(session)

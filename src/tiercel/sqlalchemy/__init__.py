@@ -1,6 +1,6 @@
 """What a response has read decides when it falls: SQLAlchemy told of what is read, and of what is changed."""
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
@@ -54,13 +54,15 @@ def track(source: Any, cache: Cache, *, name: str = "sql") -> None:
 
 def _engines(source: Any) -> list[Engine]:
     """What statements are executed by, in the end."""
+    maker: Any = source
+    if isinstance(maker, scoped_session):
+        maker = cast("Any", maker).session_factory
     found: list[Any] = [source]
-    if isinstance(source, scoped_session):
-        source = source.session_factory
-    if isinstance(source, sessionmaker | async_sessionmaker):
-        given: dict[str, Any] = source.kw
-        found = [one for one in (given.get("bind"), *(given.get("binds") or {}).values()) if one is not None]
-    engines = [one.sync_engine if isinstance(one, AsyncEngine) else one for one in found]
+    if isinstance(maker, sessionmaker | async_sessionmaker):
+        given: dict[str, Any] = cast("Any", maker).kw
+        bound: list[Any] = [given.get("bind"), *(given.get("binds") or {}).values()]
+        found = [one for one in bound if one is not None]
+    engines: list[Any] = [one.sync_engine if isinstance(one, AsyncEngine) else one for one in found]
     if engines and all(isinstance(one, Engine) for one in engines):
         return list(dict.fromkeys(engines))
     message = f"track({source!r}): it has no engine. Give an Engine, an AsyncEngine, or a sessionmaker(engine)."

@@ -4,7 +4,7 @@ So what a session has read is read by whoever uses it: a memoised function that 
 or the next request, if a session lives that long.
 """
 
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import ref
 
 from sqlalchemy import event
@@ -71,7 +71,7 @@ _watching: dict[type[Any], type[Any]] = {}
 def _watch(session: Session) -> None:
     """Have the map of the session's objects say when it is looked into: `Session.get` and lazy loads do, silently."""
     identity_map: Any = session.identity_map
-    kind = type(identity_map)
+    kind: type[Any] = type(cast("object", identity_map))
     if "tiercel_session" in identity_map.__dict__:
         return
     if kind not in _watching:
@@ -83,7 +83,7 @@ def _watch(session: Session) -> None:
 def _watched(kind: type[Any]) -> type[Any]:
     class Watched(kind):  # type: ignore[misc]
         def get(self, key: Any, default: Any = None) -> Any:
-            found = super().get(key, default)
+            found: Any = kind.get(self, key, default)
             if found is not None:
                 session = self.tiercel_session()
                 held = None if session is None else session.info.get(HELD)

@@ -4,6 +4,10 @@ Relationships that are joined, criteria that a mapper adds, what is nested in su
 them before. A compiled statement is kept by SQLAlchemy, so this happens once for all of its executions.
 """
 
+# pyright: reportPrivateUsage=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
+# What a statement consists of is private, and typed otherwise by each release.
+
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -139,7 +143,7 @@ def footprint(compiled: Any, sql: str) -> Footprint:
     else:
         made = _made(compiled, sql)
     if compiled is not None:
-        compiled.tiercel_footprint = made
+        vars(compiled)["tiercel_footprint"] = made
     return made
 
 
@@ -236,9 +240,8 @@ def _changing(compiled: Any, statement: Insert | Update | Delete) -> Footprint:
         return Footprint(inserts=table) if _is_plain(statement) else Footprint(changes=reached)
     pins = _pins(compiled, statement._where_criteria, table)
     moves = isinstance(statement, Update) and any(one.key in _given(compiled, statement) for one in table.primary_key)
-    if not pins or moves:
-        return Footprint(changes=reached)
-    return Footprint(rows=(table.name, pins), changes=tuple([name for name in reached if name != table.name]))
+    own, *others = reached  # among the others is its own table, where rows of it go with this one
+    return Footprint(changes=reached) if not pins or moves else Footprint(rows=(own, pins), changes=tuple(others))
 
 
 def _is_plain(statement: Insert) -> bool:
@@ -286,13 +289,15 @@ def _reached(compiled: Any, statement: Insert | Update | Delete) -> Iterator[str
         return
     match statement:
         case Delete():
-            yield from _following(table, "ondelete", {table.name})
+            yield from _following(table, "ondelete", set())
         case Update():
             given = _given(compiled, statement)
-            yield from _following(table, "onupdate", {table.name}, {one.name for one in table.c if one.key in given})
+            yield from _following(table, "onupdate", set(), {one.name for one in table.c if one.key in given})
         case Insert() if not _is_plain(statement):
-            yield from _following(table, "ondelete", {table.name})  # INSERT OR REPLACE
-            yield from _following(table, "onupdate", {table.name})
+            yield from _following(table, "ondelete", set())  # INSERT OR REPLACE
+            yield from _following(table, "onupdate", set())
+        case Insert():
+            pass
 
 
 def _following(table: Table, rule: str, seen: set[str], columns: set[str] | None = None) -> Iterator[str]:
