@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.responses import StreamingResponse
-from shelves import Label, Maker, Model, Product, Review, Watcher, stock
-from sqlalchemy import create_engine, event, func, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from shelves import Label, Maker, Product, Review, Watcher
+from sqlalchemy import create_engine, func, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, selectinload, sessionmaker
 
 from tiercel import Cache
@@ -23,12 +22,12 @@ pytestmark = pytest.mark.realtime  # the driver is a thread
 class Service:
     """Routes over one database, asynchronous ones and a synchronous one."""
 
-    def __init__(self, engine: AsyncEngine, **options: Any) -> None:
+    def __init__(self, database: AsyncEngine, **options: Any) -> None:
         self.watcher = Watcher()
         self.cache = Cache(observers=[self.watcher], jitter=0.0, draw=lambda: 0.0)
         self.app = FastAPI()
         self.cache.install(self.app, **options)
-        self.sessions = async_sessionmaker(engine)
+        self.sessions = async_sessionmaker(database)
         track(self.sessions, self.cache)
         self.runs: list[str] = []
 
@@ -46,26 +45,8 @@ class Service:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def enforce(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = OFF")
-
-    async with engine.begin() as connection:
-        await connection.run_sync(Model.metadata.create_all)
-    async with AsyncSession(engine) as session:
-        await session.run_sync(stock)
-        await session.commit()
-    yield engine
-    await engine.dispose()
-
-
-@pytest.fixture
-def service(engine: AsyncEngine) -> Service:
-    return catalogue(Service(engine))
+def service(database: AsyncEngine) -> Service:
+    return catalogue(Service(database))
 
 
 def catalogue(service: Service) -> Service:
@@ -221,9 +202,9 @@ async def test_what_is_read_while_a_body_streams_counts(service: Service) -> Non
     assert service.runs == ["labels"] * 2
 
 
-async def test_a_synchronous_route_reads_in_its_thread(engine: AsyncEngine) -> None:
-    service = catalogue(Service(engine))
-    plain = create_engine(f"sqlite:///{engine.url.database}")
+async def test_a_synchronous_route_reads_in_its_thread(database: AsyncEngine) -> None:
+    service = catalogue(Service(database))
+    plain = create_engine(f"sqlite:///{database.url.database}")
     track(plain, service.cache)
     sessions = sessionmaker(plain)
 
@@ -282,8 +263,8 @@ async def test_an_answer_that_was_made_of_an_uncommitted_change_is_for_its_calle
     assert service.runs == ["seen", "seen"]
 
 
-async def test_shadow_mode_says_what_would_have_fallen(engine: AsyncEngine) -> None:
-    service = Service(engine, shadow=True)
+async def test_shadow_mode_says_what_would_have_fallen(database: AsyncEngine) -> None:
+    service = Service(database, shadow=True)
 
     @service.app.get("/name")
     @service.cache.response(ttl="1h")
