@@ -1,7 +1,8 @@
 """Answers that are kept as bytes beside what is stored, by the bytes of the request."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from tiercel._core import present
@@ -11,12 +12,17 @@ from tiercel._core.plan import Target
 from tiercel._engine.engine import Engine
 from tiercel._engine.ready import Ready, count
 from tiercel._engine.tiers import Shelf
-from tiercel.server._wire import JOINED, Pieces, Wire, joined, lines, opening
+from tiercel.server._wire import Pieces, Wire, joined, lines, opening
 
 LONGEST: Final = 1024
 """Bytes of a head, and of the fields of an answer; where they are longer, it is worked out each time."""
-WEIGHT: Final = 2 * LONGEST + 1024
-"""Bytes that an answer takes at the most, with its head and what Python adds, as tracemalloc counts them."""
+SMALL: Final = 4096
+"""Bytes of a body that is kept joined with its fields, too: to join 3 KB that have left the processor's caches takes
+longer than to send them."""
+_ADDED: Final = 1024
+"""What Python adds to the bytes of an answer, at the most, as tracemalloc counts it."""
+_MOMENT: Final = 256
+"""What the server adds to the fields of an answer, and what tells its age, at the most."""
 
 
 class Kept:
@@ -27,6 +33,7 @@ class Kept:
         "end",
         "good_until",
         "lines_kept",
+        "opening",
         "seen",
         "status",
         "stored",
@@ -35,6 +42,8 @@ class Kept:
         "text",
         "unread",
         "until",
+        "weight",
+        "whole",
     )
 
     def __init__(self, target: Target, ready: Ready, answer: Wire) -> None:
@@ -51,40 +60,56 @@ class Kept:
         """The revision of the log at which the stored response had not been cut."""
         self.unread = 0
         """Reads that eviction is told of one by one: it counts no more of them."""
+        self.opening: bytes | None = None
+        """What `whole` begins with, while the rest of that holds."""
+        self.whole = b""
+        fields = self.lines_kept + _MOMENT
+        self.weight = _ADDED + fields + (fields + len(self.body) if len(self.body) <= SMALL else 0)
+        """Bytes that it takes at the most, but for the head that it answers, and for the body that is stored."""
 
     def tell(self, now: float) -> None:
         """Have it tell the age of now."""
         moment = lines(present.moment(self.stored, now)) or b""
         self.text = b"".join((self.text[: self.lines_kept], moment, self.end))
         self.until = min(present.moment_until(self.stored, now), self.good_until)
+        self.opening = None
+
+    def after(self, opening: bytes) -> Pieces:
+        """All of it, after what the server says first."""
+        if len(self.body) > SMALL:
+            return joined(opening, self.text, self.body, self.tail)
+        self.opening, self.whole = opening, b"".join((opening, self.text, self.body, self.tail))
+        return self.whole
 
 
 class _Tie:
     """Lies on a shelf. When what is stored there goes, it goes, and what was made of that with it."""
 
-    __slots__ = ("_kept", "heads")
+    __slots__ = ("_answers", "heads")
 
-    def __init__(self, kept: dict[bytes, Kept]) -> None:
-        self._kept = kept
+    def __init__(self, answers: "Answers") -> None:
+        self._answers = answers
         self.heads: set[bytes] = set()
 
     def __del__(self) -> None:
         for head in self.heads:
-            self._kept.pop(head, None)
+            self._answers.let_go(head)
 
-    def holds(self, kept: dict[bytes, Kept]) -> bool:
-        return self._kept is kept
+    def is_of(self, answers: "Answers") -> bool:
+        return self._answers is answers
 
 
 class Answers:
-    """So many; those that have not been asked for lately go first.
+    """As many as there is room for, in bytes; those that have not been asked for lately go first.
 
     What is kept for it holds nothing that was evicted, invalidated or replaced.
     """
 
     def __init__(self, engine: Engine, room: int, current: Callable[[], object]) -> None:
         self._engine, self._tiers, self._stamps = engine, engine.tiers, engine.stamps
-        self._most = room // WEIGHT
+        self._room, self._taken = room, 0
+        self._freed = deque[int]()
+        """Of what has been let go, maybe in other threads: taken off before more is kept."""
         self._current = current
         """Whether requests are still looked up where they were; told before anything is answered."""
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
@@ -111,9 +136,7 @@ class Answers:
             kept.unread -= 1
             self._tiers.memory.get(kept.target.primary)
         count(self._engine, kept.target)
-        if len(kept.body) > JOINED:
-            return joined(first, kept.text, kept.body, kept.tail)
-        return b"".join((first, kept.text, kept.body, kept.tail))
+        return kept.whole if kept.opening is first else kept.after(first)
 
     def opening(self, status: int, defaults: Sequence[Header]) -> bytes | None:
         """The status line, and the fields that the server adds, which change once a second."""
@@ -127,19 +150,29 @@ class Answers:
 
     def keep(self, head: bytes, kept: Kept, shelf: Shelf) -> None:
         """Keep one, while there is what it was made of."""
-        if not self._most or max(len(head), kept.lines_kept) > LONGEST or not _is_on(shelf, kept):
+        weight = len(head) + kept.weight
+        if weight > self._room or max(len(head), kept.lines_kept) > LONGEST or not _is_on(shelf, kept):
             return
-        shelf.made = shelf.made or _Tie(self._kept)
-        if not shelf.made.holds(self._kept):  # of another server of the same application
+        shelf.made = shelf.made or _Tie(self)
+        if not shelf.made.is_of(self):  # but of another server of the same application
             return
-        while len(self._kept) >= self._most:
-            self._forget(*self._kept.popitem(last=False))  # at once: ties are cut in other threads, too
+        self.let_go(head)
+        self._make_room(weight)
         shelf.made.heads.add(head)
         self._kept[head] = kept
+        self._taken += weight
+
+    def let_go(self, head: bytes) -> Kept | None:
+        """Keep this one no longer; from any thread."""
+        kept = self._kept.pop(head, None)
+        if kept is not None:
+            self._freed.append(len(head) + kept.weight)
+        return kept
 
     def clear(self) -> None:
         """Keep none of them."""
-        self._kept.clear()
+        for head in tuple(self._kept):
+            self.let_go(head)
 
     def _renewed(self, head: bytes, kept: Kept, now: float) -> bool:
         """Have it tell the age of now; whether it is still the answer."""
@@ -156,13 +189,20 @@ class Answers:
         kept.seen = seen
         return True
 
-    def _drop(self, head: bytes) -> None:
-        kept = self._kept.pop(head, None)
-        if kept is not None:
-            self._forget(head, kept)
+    def _make_room(self, weight: int) -> None:
+        self._settle()
+        while self._kept and self._taken + weight > self._room:
+            with suppress(StopIteration):  # the last one was let go meanwhile
+                self._drop(next(iter(self._kept)))
+            self._settle()
 
-    def _forget(self, head: bytes, kept: Kept) -> None:
-        shelf = self._tiers.memory.peek(kept.target.primary)
+    def _settle(self) -> None:
+        while self._freed:
+            self._taken -= self._freed.popleft()
+
+    def _drop(self, head: bytes) -> None:
+        kept = self.let_go(head)
+        shelf = None if kept is None else self._tiers.memory.peek(kept.target.primary)
         if isinstance(shelf, Shelf) and shelf.made is not None:
             shelf.made.heads.discard(head)
 
