@@ -1,6 +1,7 @@
 """Whether an answer may be stored, and on what terms: RFC 9111 §3, §4.2, §5.2.2."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -251,14 +252,16 @@ def test_9111_4_2_2_a_lifetime_is_guessed_only_where_that_is_allowed() -> None:
 
 def test_what_is_stored_of_an_answer() -> None:
     request = asked(
-        (b"accept", b"a/b"), observed=frozenset({b"x-user", b"if-none-match"}), keyed=frozenset({b"x-tenant"})
+        (b"accept", b"a/b"),
+        observed=frozenset({b"x-user", b"x-tenant", b"if-none-match"}),
+        keyed=frozenset({b"x-tenant"}),
     )
     policy = Policy(vary="X-Region")
-    entry = stored(replace(request, policy=policy), FOR_A_MINUTE, (b"vary", b"Accept, x-tenant"), (b"age", b"5"))
+    entry = stored(replace(request, policy=policy), FOR_A_MINUTE, (b"vary", b"Accept"), (b"age", b"5"))
     assert entry == Entry(
         method="GET",
         status=200,
-        headers=[FOR_A_MINUTE, (b"vary", b"Accept, x-tenant")],
+        headers=[FOR_A_MINUTE, (b"vary", b"Accept")],
         body=b"",
         selecting=keys.selecting([b"accept", b"x-region", b"x-user"], [(b"accept", b"a/b")]),
         tags=(keys.uri_tag("http", b"shop.example", b"/a?b=c"),),
@@ -269,6 +272,32 @@ def test_what_is_stored_of_an_answer() -> None:
         lifetime=60,
         cost=2.0,
     )
+
+
+NAMES = {b"cookie", b"x-tenant"}
+
+
+@pytest.mark.parametrize(
+    ("more", "vary", "expected"),
+    [
+        pytest.param({"observed": NAMES}, b"", NAMES, id="what-was-read"),
+        pytest.param({"observed": NAMES, "keyed": NAMES}, b"", set[bytes](), id="but-for-what-is-accounted-for"),
+        pytest.param({"policy": Policy(ttl=9, vary="Cookie")}, b"", {b"cookie"}, id="what-is-declared"),
+        pytest.param({"keyed": NAMES}, b"Cookie", {b"cookie"}, id="what-the-application-names-though-accounted-for"),
+        pytest.param(
+            {"observed": NAMES, "keyed": NAMES}, b"X-Tenant, DNT", {b"x-tenant", b"dnt"}, id="only-what-it-names"
+        ),
+        pytest.param(
+            {"keyed": NAMES, "guarded": True}, b"accept, COOKIE", {b"accept", b"cookie"}, id="in-any-spelling"
+        ),
+    ],
+)
+def test_9111_4_1_what_a_response_says_that_it_varies_by_selects_whatever_is_declared(
+    more: dict[str, Any], vary: bytes, expected: set[bytes]
+) -> None:
+    said = [(b"vary", vary)] if vary else []
+    entry = stored(replace(asked(policy=DECLARED), **more), *said)
+    assert {name for name, _ in entry.selecting} == expected
 
 
 def test_9111_3_1_fields_of_one_connection_or_one_use_are_not_stored() -> None:

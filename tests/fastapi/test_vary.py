@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Cookie, Depends, FastAPI, Request
+from fastapi import Cookie, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.requests import HTTPConnection
@@ -60,6 +60,90 @@ async def test_a_guarded_response_names_what_identity_was_taken_from() -> None:
             await http.get("/cookie", headers={"cookie": "key=ada"}),
         ]
     assert [answer.headers["vary"] for answer in answers] == ["authorization", "cookie"]
+
+
+class Themes:
+    """An application whose endpoint chooses by a cookie, or by the caller's token, and may say so."""
+
+    def __init__(self, *, says: str = "", field: str = "cookie", front: bool = False, **policy: Any) -> None:
+        self.calls = 0
+        self.app, self.cache = FastAPI(), Cache(clock=VirtualClock(), jitter=0.0, draw=lambda: 0.0)
+        self.cache.install(self.app)
+        fields: dict[str, Any] = {"ttl": 60, "stale_while_revalidate": 60, **policy}
+
+        async def user(request: Request) -> dict[str, str]:
+            return {"id": request.headers.get("x-user", "")}
+
+        async def read(request: Request, response: Response, user: Annotated[Any, Depends(user)]) -> str:
+            del user
+            self.calls += 1
+            await asyncio.sleep(0.1)
+            if says:
+                response.headers["vary"] = says
+            return request.headers.get(field, "none")
+
+        async def ignore(response: Response) -> str:
+            self.calls += 1
+            response.headers["vary"] = says
+            return str(self.calls)
+
+        self.app.get("/")(self.cache.response(**fields)(ignore if front else read))
+
+    async def get(self, **headers: str) -> httpx.Response:
+        async with client(self.app) as http:
+            return await http.get("/", headers=headers)
+
+
+def everyone(_: Request) -> str:
+    return "all"
+
+
+async def both(shop: Themes, field: str) -> list[str]:
+    """What two get who differ in a field, one after the other, twice."""
+    return [(await shop.get(**{field: value})).json() for value in ("a=1", "b=2", "a=1", "b=2")]
+
+
+@pytest.mark.parametrize("per", ["shared", "user.id", everyone])
+@pytest.mark.parametrize(("field", "says"), [("cookie", "Cookie"), ("authorization", "accept, AUTHORIZATION")])
+async def test_what_a_guarded_endpoint_says_that_it_varies_by_selects_whosever_it_is_declared_to_be(
+    per: Any, field: str, says: str
+) -> None:
+    shop = Themes(says=says, field=field, per=per)
+    assert await both(shop, field) == ["a=1", "b=2", "a=1", "b=2"]
+    assert shop.calls == 2
+    assert "hit" in (await shop.get(**{field: "a=1"})).headers["cache-status"]
+    assert (await shop.get()).json() == "none"
+
+
+@pytest.mark.parametrize("per", ["shared", "user.id"])
+@pytest.mark.parametrize("field", ["cookie", "authorization"])
+async def test_what_a_guarded_endpoint_reads_and_says_nothing_of_is_everyones_where_that_is_declared(
+    per: str, field: str
+) -> None:
+    shop = Themes(field=field, per=per)
+    assert await both(shop, field) == ["a=1"] * 4
+    assert shop.calls == 1
+
+
+@pytest.mark.parametrize("per", ["auto", "shared"])
+async def test_what_an_endpoint_in_front_says_that_it_varies_by_selects_though_it_never_reads_it(per: str) -> None:
+    shop = Themes(says="Cookie", front=True, per=per)
+    assert await both(shop, "cookie") == ["1", "2", "1", "2"]
+    assert await both(shop, "x-other") == ["3"] * 4
+
+
+async def test_who_waits_for_a_fill_that_turns_out_to_vary_is_given_one_of_its_own() -> None:
+    shop = Themes(says="Cookie", per="shared")
+    values = ["a=1", "b=2", "a=1", "b=2"]
+    answers = await asyncio.gather(*[shop.get(cookie=value) for value in values])
+    assert [answer.json() for answer in answers] == values
+
+
+async def test_a_stale_response_is_renewed_for_the_caller_whose_it_is() -> None:
+    shop = Themes(says="Cookie", per="shared")
+    await both(shop, "cookie")
+    await asyncio.sleep(61)
+    assert await both(shop, "cookie") == ["a=1", "b=2", "a=1", "b=2"]
 
 
 class Sessions:

@@ -22,7 +22,7 @@ class RouteRules:
     credentials: frozenset[bytes] = frozenset()
     """Request fields that the tree takes identity from. Part of the key when guarded and `per="auto"`."""
     keyed: frozenset[bytes] = frozenset()
-    """Request fields that select nothing, because the primary key or the declaration accounts for them."""
+    """Request fields that the declaration accounts for: they select only where the response's own Vary names them."""
     selecting: frozenset[bytes] = frozenset()
     """Request fields that the route declares to read: they select, whether or not it reads them."""
     by_url: bool = True

@@ -69,7 +69,7 @@ class Asked:
     observed: frozenset[bytes] = frozenset()
     """Request fields that the application was seen to look up: they select."""
     keyed: frozenset[bytes] = frozenset()
-    """Request fields that the primary key accounts for: they select nothing."""
+    """Request fields that the primary key or the declaration accounts for: they select nothing by being read."""
 
 
 class Terms(NamedTuple):
@@ -189,10 +189,13 @@ def undressed(asked: Asked, entry: Entry) -> list[Header]:
 
 
 def selecting_names(asked: Asked, headers: Headers) -> frozenset[bytes]:
-    """What selects the response: Vary, what is declared to, and what was seen to be read; not what is in the key."""
+    """What selects the response: what is declared to, and what was seen to be read, but for what is accounted for.
+
+    And whatever its Vary names: the application's own word, which no declaration takes back (RFC 9111 §4.1).
+    """
     declared = encoded(asked.policy.vary)
     varying = vary_names(headers) or frozenset[bytes]()
-    return (declared | asked.observed | varying) - asked.keyed
+    return (declared | asked.observed) - asked.keyed | varying
 
 
 def _said_windows(policy: Policy) -> bytes:
