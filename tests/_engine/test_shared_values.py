@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from tiercel import Cache
 from tiercel.errors import NotAcknowledged
@@ -102,6 +103,55 @@ async def test_of_all_processes_one_makes_what_all_want() -> None:
         assert made == [{"version": 1}] * 30
         assert all_.called == [1]
         assert sum(cache.stats().fills for cache in all_.caches) == 1
+
+
+@dataclass
+class Rate:
+    """What a function returns in one release of a program."""
+
+    usd: float
+
+
+@dataclass
+class NextRate:
+    """What it returns in the next one. That it is told apart must not hang on what the class is called."""
+
+    usd: float
+    fee: float = 0.0
+
+
+NextRate.__name__ = NextRate.__qualname__ = "Rate"
+
+
+class Lean(Struct, omit_defaults=True):
+    usd: float = 1.0
+
+
+class NextLean(Struct, omit_defaults=True):
+    usd: float = 2.0
+
+
+@pytest.mark.parametrize(("old", "new"), [(Rate(1.0), NextRate(1.0, fee=0.5)), (Lean(), NextLean())])
+async def test_releases_that_return_something_else_share_no_values_and_hear_of_each_others_cuts(
+    old: Any, new: Any
+) -> None:
+    def made(cache: Cache, value: Any) -> Callable[[], Awaitable[Any]]:
+        async def load() -> Any:
+            called.append(value)
+            return value
+
+        load.__qualname__ = "load"
+        load.__annotations__["return"] = type(value)
+        return cache.memoize(ttl=60, tags="rates")(load)
+
+    called: list[Any] = []
+    async with shared() as all_:
+        functions = [made(cache, value) for cache, value in zip(all_.caches, (old, old, new), strict=True)]
+        assert [await function() for function in functions] == [old, old, new]
+        assert called == [old, new]
+        await all_.caches[2].invalidate("rates", wait="all")
+        assert [await function() for function in functions] == [old, old, new]
+        assert called == [old, new, old, new]
 
 
 async def test_what_is_cut_in_one_is_made_anew_by_one() -> None:

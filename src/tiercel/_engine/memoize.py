@@ -13,7 +13,7 @@ from tiercel._engine.classes import parts_of
 from tiercel._engine.endpoint import Declaration, declaration_of, rendered
 from tiercel._engine.joining import Making, TagsOf, Terms
 from tiercel._engine.recall import Recall
-from tiercel._engine.values import codec_of
+from tiercel._engine.values import Codec, codec_of
 from tiercel.errors import ConfigurationError
 
 Function = Callable[..., Any]
@@ -37,14 +37,15 @@ class Memoizer:
             kind: Any = type(cast("object", function))
             return kind(self.memoized(cast("Any", function).__func__, policy))
         _check(function)
+        codec = codec_of(function)
         key_of = ArgumentKey(
             function,
-            namespace=self._namespace_of(function),
+            namespace=f"{self._namespace_of(function)}:{codec.layout}",
             parts=parts_of,
             salt=os.urandom(16),
             key=policy.key,
         )
-        call = _Call(function, policy, key_of, self._recall)
+        call = _Call(function, policy, key_of, codec, self._recall)
         made = call.awaiting() if inspect.iscoroutinefunction(function) else call.returning()
         return _Method(made, key_of) if key_of.bound_to_instance else made
 
@@ -59,7 +60,7 @@ class Memoizer:
 class _Call:
     """What is the same for all calls of one function."""
 
-    def __init__(self, function: Function, policy: Policy, key_of: ArgumentKey, recall: Recall) -> None:
+    def __init__(self, function: Function, policy: Policy, key_of: ArgumentKey, codec: Codec, recall: Recall) -> None:
         self._function = function
         self._over = policy.tags
         self._key_of = key_of
@@ -67,7 +68,7 @@ class _Call:
         name = function.__qualname__
         self._terms = Terms(
             label=name,
-            codec=codec_of(function),
+            codec=codec,
             ttl=policy.ttl or 0.0,
             stale_while_revalidate=policy.stale_while_revalidate,
             stale_if_error=policy.stale_if_error,

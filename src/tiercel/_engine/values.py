@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from tiercel._core import shapes
 from tiercel._core.annotations import UNKNOWN, foreign_class, resolved
 from tiercel._engine.classes import SHARED, Shape, is_mapped, is_model, shape_of
 from tiercel._engine.snapshots import Snapshot, ValueNotStorable, content_of, freeze, weigh
@@ -45,15 +46,19 @@ class Packed(bytes):
 class Codec:
     """Makes payloads of what one function returns, and values of payloads."""
 
-    __slots__ = ("_decode", "_packs", "_plain_only", "_where")
+    __slots__ = ("_decode", "_packs", "_plain_only", "_where", "layout")
 
     def __init__(self, annotation: object, *, where: str) -> None:
         self._where = where
         self._plain_only = annotation in _SAYS_NOTHING or isinstance(annotation, TypeVar)
         self._decode = _unpacked
         self._packs = self._plain_only
+        self.layout = ""
+        """A digest of what is annotated. What was packed by another must not be unpacked by this one: a field that it
+        does not have would be given its default, and be wrong."""
         if not self._plain_only:
             self._check(annotation)
+            self.layout = _layout(annotation)
             # Unpacking must run no code of the class's own: on a hit it might fail, or have another outcome.
             if foreign_class(annotation, _inert, _rebuilt_as_it_was) is None:
                 self._use_decoder(annotation)
@@ -169,6 +174,14 @@ def codec_of(function: Callable[..., object]) -> Codec:
         )
         raise ConfigurationError(message)
     return Codec(annotation, where=f"{owner.__qualname__}()")
+
+
+def _layout(annotation: object) -> str:
+    try:
+        described = msgspec.json.schema(annotation)
+    except (TypeError, NameError):  # of what it knows nothing about is nothing shared either
+        described = {"name": shapes.name_of(annotation)}
+    return shapes.digest(described).hex()
 
 
 def _inert(kind: type) -> bool:
