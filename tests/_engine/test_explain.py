@@ -83,6 +83,7 @@ async def test_a_miss_becomes_a_hit_and_that_stale_and_that_expired(shop: Shop) 
     assert shop.explain("/products/7") == Explanation(
         route="GET /products/{product_id}",
         position="front",
+        shape=shop.explain("/products/7").shape,
         key=shop.explain("/products/7").key,
         decision="miss",
         detail="uri-miss",

@@ -283,7 +283,7 @@ def test_rules_follow_from_what_is_declared_and_read(
 ) -> None:
     target = Shop(endpoint, **policy).target(headers=[(b"x-user", b"ada")])
     rules = target.rules
-    assert rules == RouteRules(label="GET /", policy=rules.policy, declared=True, **expected)
+    assert rules == RouteRules(label="GET /", policy=rules.policy, declared=True, shape=rules.shape, **expected)
 
 
 def test_a_key_in_the_query_is_part_of_the_key() -> None:

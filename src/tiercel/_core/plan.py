@@ -29,6 +29,8 @@ class RouteRules:
     """The primary key follows from method, scheme, host, path and query alone, so it may be memoised."""
     handlers: bool = False
     """Code of the program's may answer where the endpoint raises; it has the whole request, and no key holds that."""
+    shape: str = ""
+    """Of what it answers with, hexadecimal: part of the primary key."""
 
 
 class Target(NamedTuple):

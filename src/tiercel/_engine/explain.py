@@ -26,6 +26,8 @@ class Explanation:
     Args:
         route: The route it falls under; None where it is not for the cache.
         position: `front`, or `guarded` where the dependencies run before the cache is asked.
+        shape: A digest of what the route declares of its answer, hexadecimal: part of the key. Where it differs between
+            two releases of a program, neither serves what the other has stored.
         key: The primary key, hexadecimal; of a guarded route, that to which the identity is still to be added.
         decision: `hit`, `stale`, `miss`, `bypass`, `refuse` (504), `untouched` where it is not for the cache, or
             `unknown` where more is needed than there is: whom the dependencies let pass, or the content of a QUERY.
@@ -42,6 +44,7 @@ class Explanation:
 
     route: str | None = None
     position: Literal["front", "guarded"] | None = None
+    shape: str = ""
     key: str = ""
     decision: Decision
     detail: str = ""
@@ -92,6 +95,7 @@ def _explained(engine: Engine, target: Target, rules: Rules, request: Request) -
     return Explanation(
         route=route.label,
         position="guarded" if route.guarded else "front",
+        shape=route.shape,
         key=target.primary.hex(),
         decision=decision,
         detail=detail,

@@ -31,6 +31,8 @@ class Plan:
     """Makes the primary key of requests to one route."""
 
     rules: RouteRules
+    shape: bytes
+    """Of what it answers with. Releases that differ in it share nothing."""
     query: tuple[str, ...] = ()
     whole_query: bool = False
     cookies: tuple[str, ...] = ()
@@ -43,7 +45,7 @@ class Plan:
             Exception: What `key` or `per` of the policy raises, or a TypeError where they return no string.
         """
         method = "QUERY" if scope["method"] == "QUERY" else "GET"  # HEAD shares: RFC 9111 §4
-        parts: _Parts = [b"route", _utf8(method), _utf8(scope.get("scheme", "http")), _host(scope)]
+        parts: _Parts = [self.shape, _utf8(method), _utf8(scope.get("scheme", "http")), _host(scope)]
         # As FastAPI routes it: decoded, which is also what the route is given. A middleware may have rewritten it.
         parts += [_utf8(scope.get("root_path", "")), _utf8(scope["path"])]
         query: bytes = scope.get("query_string", b"")
@@ -68,6 +70,7 @@ def plan(  # noqa: PLR0913 - all that the key of a route follows from
     reads: Reads,
     *,
     label: str,
+    shape: bytes,
     by_url: bool,
     around: Around = Around(),  # noqa: B008 - a tuple
 ) -> Plan:
@@ -93,9 +96,11 @@ def plan(  # noqa: PLR0913 - all that the key of a route follows from
         selecting=selecting,
         by_url=by_url and not callables and not reads.cookies,
         handlers=around.handlers,
+        shape=shape.hex(),
     )
     return Plan(
         rules=rules,
+        shape=shape,
         query=tuple(sorted(reads.query)),
         whole_query=reads.whole_query or around.strangers,
         cookies=tuple(sorted(reads.cookies)),

@@ -15,6 +15,7 @@ from tiercel.fastapi._framework import Sight, sights
 from tiercel.fastapi._inject import installed_cache
 from tiercel.fastapi._matching import Candidate, Candidates, Foreign, Hosted, Leaf, Mounted, any_path
 from tiercel.fastapi._plan import CACHEABLE, Plan, arguments, named, plan
+from tiercel.fastapi._shapes import shape_of
 from tiercel.fastapi._templates import check_template
 from tiercel.fastapi._tree import Reads, reads
 
@@ -142,6 +143,7 @@ class Walk:
             declaration.policy,
             self._reads(sight),
             label=label,
+            shape=self._shape(sight, declaration, where),
             by_url=self._matches_by_url,
             around=around,
         )
@@ -170,6 +172,12 @@ class Walk:
                 f"@cache.response on {named(prefix + sight.effective.path, declaration)}: a WebSocket has no response "
                 "that could be stored. Memoize what it sends, with @cache.memoize(...) on the function that makes it."
             )
+
+    def _shape(self, sight: Sight, declaration: Declaration, where: str) -> bytes:
+        def misled(error: Exception) -> None:
+            self._engine.misled(f"the schema of what {where} answers with", error, "The class is known by its name.")
+
+        return shape_of(sight.effective, declaration.endpoint, misled)
 
     def _reads(self, sight: Sight) -> Reads:
         provider = sight.effective.dependency_overrides_provider

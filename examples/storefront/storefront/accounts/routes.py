@@ -10,7 +10,6 @@ from storefront.accounts.identity import Identity
 from storefront.accounts.schemas import Token, UserChange, UserOut
 from storefront.accounts.tokens import Claims
 from storefront.parts import Parts
-from storefront.shapes import shaped
 
 
 def router(parts: Parts) -> APIRouter:
@@ -48,14 +47,14 @@ def router(parts: Parts) -> APIRouter:
 
     # Guarded: the token is checked for a hit, too, and each user has entries of their own.
     @routes.get("/me")
-    @shaped(parts.cache, ttl="1m", tags="user:{user.id}")
+    @parts.cache.response(ttl="1m", tags="user:{user.id}")
     async def read_me(user: Annotated[Identity, Security(parts.guard.current_user)]) -> UserOut:
         """Read your own account."""
         return UserOut.model_validate(user)
 
     # `shared`: whoever passes the dependency gets the same answer.
     @routes.get("/users", dependencies=[Depends(admin)])
-    @shaped(parts.cache, ttl="1m", tags="users", per="shared")
+    @parts.cache.response(ttl="1m", tags="users", per="shared")
     async def list_users(session: Annotated[AsyncSession, per_request]) -> list[UserOut]:
         """List everybody who has an account; for administrators."""
         return await parts.accounts.users(session)

@@ -21,7 +21,6 @@ from storefront.catalogue.schemas import (
 from storefront.catalogue.trend import trend
 from storefront.paging import Page
 from storefront.parts import Parts
-from storefront.shapes import shaped
 
 ProductId = Annotated[int, Path(ge=1, lt=2**31)]
 ALL_OF_IT = ("product:{product_id}", "products", "facets", "stats")
@@ -35,7 +34,7 @@ def products(parts: Parts) -> APIRouter:
     may_write = Security(parts.guard.current_user, scopes=["products:write"])
 
     @routes.get("/products")
-    @shaped(cache, ttl=30, stale_while_revalidate=30, tags="products")
+    @cache.response(ttl=30, stale_while_revalidate=30, tags="products")
     async def list_products(
         listing: Annotated[Listing, Query()], session: Annotated[AsyncSession, per_request]
     ) -> Page[ProductOut]:
@@ -43,7 +42,7 @@ def products(parts: Parts) -> APIRouter:
         return await service.page(session, listing)
 
     @routes.get("/products/{product_id}")
-    @shaped(cache, ttl="1m", stale_while_revalidate=30, tags="product:{product_id}")
+    @cache.response(ttl="1m", stale_while_revalidate=30, tags="product:{product_id}")
     async def read_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> ProductOut:
         """Read one diamond."""
         return await service.product(session, product_id)
@@ -81,7 +80,7 @@ def overviews(parts: Parts) -> APIRouter:
     per_request = Depends(parts.database.session)
 
     @routes.get("/products/facets")
-    @shaped(cache, ttl="5m", stale_while_revalidate="1m", tags="facets")
+    @cache.response(ttl="5m", stale_while_revalidate="1m", tags="facets")
     async def count_products(
         filters: Annotated[Filters, Query()], session: Annotated[AsyncSession, per_request]
     ) -> Facets:
@@ -89,20 +88,20 @@ def overviews(parts: Parts) -> APIRouter:
         return await service.facets(session, filters)
 
     @routes.get("/stats/trend")
-    @shaped(cache, ttl="1h", stale_while_revalidate="1h", tags="stats")
+    @cache.response(ttl="1h", stale_while_revalidate="1h", tags="stats")
     async def read_trend(session: Annotated[AsyncSession, per_request]) -> Trend:
         """Read how prices go with weight."""
         return await parts.workshop.do(trend, await service.weighed(session))
 
     # Synchronous, so FastAPI runs it in a thread; the cache makes no difference of that.
     @routes.get("/grades")
-    @shaped(cache, ttl="1d")
+    @cache.response(ttl="1d")
     def read_grades() -> Grading:
         """Read in what words diamonds are graded, worst to best."""
         return Grading(cut=list(Cut), color=list(Color), clarity=list(Clarity))
 
     @routes.get("/stats/prices")
-    @shaped(cache, ttl="10m", stale_while_revalidate="5m", tags="stats")
+    @cache.response(ttl="10m", stale_while_revalidate="5m", tags="stats")
     async def read_price_statistics(session: Annotated[AsyncSession, per_request]) -> list[PriceStatistics]:
         """Read the count, minimum, maximum, mean and median price of each cut and color."""
         return await service.prices(session)

@@ -11,7 +11,6 @@ from storefront.catalogue.schemas import Listing, ProductChange, ProductIn
 from storefront.catalogue.schemas_v2 import ProductOut
 from storefront.paging import Page
 from storefront.parts import Parts
-from storefront.shapes import shaped
 
 
 def products(parts: Parts) -> APIRouter:
@@ -21,7 +20,7 @@ def products(parts: Parts) -> APIRouter:
     may_write = Security(parts.guard.current_user, scopes=["products:write"])
 
     @routes.get("/products")
-    @shaped(cache, ttl=30, stale_while_revalidate=30, tags="products")
+    @cache.response(ttl=30, stale_while_revalidate=30, tags="products")
     async def list_products(
         listing: Annotated[Listing, Query()], session: Annotated[AsyncSession, per_request]
     ) -> Page[ProductOut]:
@@ -29,7 +28,7 @@ def products(parts: Parts) -> APIRouter:
         return (await service.page(session, listing)).showing(ProductOut.of)
 
     @routes.get("/products/{product_id}")
-    @shaped(cache, ttl="1m", stale_while_revalidate=30, tags="product:{product_id}")
+    @cache.response(ttl="1m", stale_while_revalidate=30, tags="product:{product_id}")
     async def read_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> ProductOut:
         """Read one diamond."""
         return ProductOut.of(await service.product(session, product_id))

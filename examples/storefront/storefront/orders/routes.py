@@ -9,7 +9,6 @@ from storefront.accounts.identity import Identity
 from storefront.orders.schemas import OrderIn, OrderOut, Slice
 from storefront.paging import Page
 from storefront.parts import Parts
-from storefront.shapes import shaped
 
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 
@@ -37,7 +36,7 @@ def router(parts: Parts) -> APIRouter:
 
     # `user.id`: a token may change, the user stays.
     @routes.get("/orders", dependencies=[limited])
-    @shaped(parts.cache, ttl="5m", tags="orders:{user.id}", per="user.id")
+    @parts.cache.response(ttl="5m", tags="orders:{user.id}", per="user.id")
     async def list_orders(
         which: Annotated[Slice, Query()], user: Annotated[Identity, who], session: Annotated[AsyncSession, per_request]
     ) -> Page[OrderOut]:
@@ -45,7 +44,7 @@ def router(parts: Parts) -> APIRouter:
         return await parts.orders.page(session, user.id, which)
 
     @routes.get("/orders/{order_id}")
-    @shaped(parts.cache, ttl="5m", tags="orders:{user.id}", per="user.id")
+    @parts.cache.response(ttl="5m", tags="orders:{user.id}", per="user.id")
     async def read_order(
         order_id: Annotated[int, Path(ge=1, lt=2**31)],
         user: Annotated[Identity, who],

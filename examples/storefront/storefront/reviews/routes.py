@@ -10,7 +10,6 @@ from storefront.catalogue.routes import ProductId
 from storefront.paging import Page
 from storefront.parts import Parts
 from storefront.reviews.schemas import Numbered, ReviewIn, ReviewOut
-from storefront.shapes import shaped
 
 
 def router(parts: Parts) -> APIRouter:
@@ -19,7 +18,7 @@ def router(parts: Parts) -> APIRouter:
     per_request = Depends(parts.database.session)
 
     @routes.get("/reviews")
-    @shaped(parts.cache, ttl="5m", stale_while_revalidate="1m", tags=("reviews:{product_id}", "product:{product_id}"))
+    @parts.cache.response(ttl="5m", stale_while_revalidate="1m", tags=("reviews:{product_id}", "product:{product_id}"))
     async def list_reviews(
         product_id: ProductId, which: Annotated[Numbered, Query()], session: Annotated[AsyncSession, per_request]
     ) -> Page[ReviewOut]:
