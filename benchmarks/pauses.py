@@ -16,6 +16,7 @@ from tiercel import Cache
 from tiercel._core.entry import Entry
 from tiercel._core.headers import shared
 from tiercel._core.memory import LARGEST_SHARE, OVERHEAD
+from tiercel._engine.stamps import CUTS
 from tiercel._engine.tiers import weigh
 
 LIMIT = value("≤", 5.0)
@@ -25,6 +26,7 @@ BODY = bytes(200)
 DAY = 86_400
 NOW = 1_800_000_000.0
 CALLS = 20_000
+LOGGED = 2 * CUTS
 MILLI = 1e3
 ROUNDS = 3
 
@@ -65,6 +67,7 @@ def _taken(entries: int) -> Iterator[tuple[str, array[float]]]:
         yield "expire, when all have ended", _each([partial(tiers.memory.expire, NOW + 2 * DAY)])
         with on_loop() as runner:
             yield "invalidate a tag of all", runner.run(_turns(cache.invalidate(TAG)))
+            yield "cut, each another tag", _each(partial(cache.engine.cut, (f"tag:{at}",)) for at in range(LOGGED))
             yield "gc.collect()", _each([gc.collect])
             yield "clear", runner.run(_turns(cache.clear()))
     finally:

@@ -441,6 +441,8 @@ def test_after_clear_nothing_is_left_even_before_garbage_is_collected() -> None:
             gone.append(weakref.ref(value))
             del value
         memory.clear()
+        while memory.sweep():
+            pass
         assert not [value for value in gone if value() is not None]
     finally:
         gc.enable()

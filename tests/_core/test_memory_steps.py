@@ -87,6 +87,26 @@ def test_of_what_has_ended_so_much_goes_in_one_call(steps: Steps) -> None:
     assert memory.expire(10.0) == steps.count == LOOKS
 
 
+def test_who_is_behind_says_so_until_all_that_has_ended_is_gone() -> None:
+    memory = full(3 * LOOKS + 1, expiry=5.0)
+    assert not memory.behind
+    for left in (2 * LOOKS + 1, LOOKS + 1, 1):
+        memory.expire(10.0)
+        assert (len(memory), memory.behind) == (left, True)
+    memory.expire(10.0)
+    assert (len(memory), memory.behind) == (0, False)
+
+
+def test_looking_again_later_counts_as_a_look_too(steps: Steps) -> None:
+    memory = full(2 * LOOKS, expiry=200.0)
+    due = min(memory.buckets)
+    assert due < 200.0
+    assert (memory.expire(due), memory.behind) == (0, True)
+    assert steps.count == 0
+    memory.clear()
+    assert not memory.behind
+
+
 class Left:
     """Counts the steps in which what was cleared goes."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from drive import Shop
@@ -9,6 +10,8 @@ from drive import Shop
 from tiercel._core import keys
 from tiercel._core.entry import Entry, Header, Request
 from tiercel._core.events import Event, Invalidated
+from tiercel._core.memory import SWEPT, Leaving
+from tiercel._core.shards import PARTS
 from tiercel._engine.flights import Flight
 from tiercel._engine.tiers import VARIANTS, key_tag
 
@@ -178,6 +181,30 @@ async def test_clearing_forgets_what_is_stored_and_condemns_what_flies() -> None
     assert len(shop.engine.tiers.memory) == 0
     assert not shop.engine.valid(flight)
     assert (await shop.get()).said == "fwd=uri-miss; stored"
+
+
+async def test_clearing_much_gives_it_back_a_part_in_each_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    for number in range(20 * SWEPT):
+        shop.engine.tiers.store(b"%016d" % number, entry(headers=()), 0.0)
+    step, turns = Leaving[Any].step, [0]
+
+    def counted(leaving: Leaving[Any]) -> None:
+        turns[-1] += 1
+        step(leaving)
+
+    monkeypatch.setattr(Leaving, "step", counted)
+    for number in range(5_000):
+        shop.engine.cut([f"t{number}"])
+    clearing = asyncio.ensure_future(shop.engine.clear())
+    while not clearing.done():
+        turns.append(0)
+        await asyncio.sleep(0)
+    assert sum(turns) >= 20 * SWEPT
+    assert max(turns) <= 2 * SWEPT
+    assert shop.engine.tiers.memory.weight == 0
+    assert not shop.engine.stamps.sweep()
+    assert len(turns) > 20 * SWEPT // (2 * SWEPT) + PARTS
 
 
 async def test_a_draw_is_never_0() -> None:

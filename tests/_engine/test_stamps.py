@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiercel._engine import stamps as log
 from tiercel._engine.stamps import Stamps, Verdict
 from tiercel.spi import Cut
 
@@ -74,11 +75,13 @@ def test_a_tag_that_is_cut_again_is_not_the_oldest_any_more() -> None:
 cuts = st.lists(st.tuples(st.sets(st.sampled_from(TAGS)), st.booleans()), max_size=12)
 
 
-@given(cuts, st.integers(1, 4))
+@given(cuts, st.integers(1, 4), st.sampled_from([1, 256]))
 def test_a_bounded_log_never_lets_through_what_an_unbounded_one_stops(
-    given_: list[tuple[set[str], bool]], limit: int
+    given_: list[tuple[set[str], bool]], limit: int, fewest: int
 ) -> None:
-    bounded, whole = Stamps(limit=limit), Stamps()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "_FEWEST", fewest)  # with the one there are as many parts as cuts
+        bounded, whole = Stamps(limit=limit), Stamps()
     for tags, soft in given_:
         assert bounded.cut(tags, soft=soft) == whole.cut(tags, soft=soft)
     severity = list(Verdict).index
@@ -96,6 +99,42 @@ def test_what_was_once_cut_never_becomes_usable_again(given_: list[tuple[set[str
             found = severity(stamps.verdict([tag], born))
             assert found >= worst.get((born, tag), 0)
             worst[born, tag] = found
+
+
+def parts_of(stamps: Stamps, *, soft: bool) -> list[int]:
+    return [len(part) for part in (stamps._soft if soft else stamps._hard).parts]
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_log_of_many_cuts_grows_and_forgets_in_parts(soft: bool) -> None:  # noqa: FBT001
+    stamps, limit = Stamps(limit=16_384), 16_384
+    for number in range(3 * limit):
+        stamps.cut([f"t{number}"], soft=soft)
+        if number == limit // 2:
+            assert stamps.floor == 0
+    sizes = parts_of(stamps, soft=soft)
+    assert len(sizes) == limit // 256
+    assert sum(sizes) == limit
+    assert max(sizes) == limit // len(sizes)
+    # The tags choose their part, so what is forgotten is about the oldest.
+    assert 1.7 * limit < stamps.floor < 2.3 * limit
+    assert all(stamps.verdict([f"t{number}"], 0) is Verdict.CUT for number in range(0, 3 * limit, 97))
+
+
+def test_what_is_cleared_is_given_back_a_part_with_each_cut_or_sweep() -> None:
+    stamps = Stamps(limit=16_384)
+    for number in range(10_000):
+        stamps.cut([f"t{number}"], soft=number % 2 == 0)
+    stamps.clear()
+    assert parts_of(stamps, soft=True) == parts_of(stamps, soft=False) == [0] * 64
+    assert stamps.verdict(["t1"], 10_000) is Verdict.CUT
+    assert stamps.verdict(["t1"], 10_001) is Verdict.USABLE
+    stamps.cut(["t1"])
+    stamps.cut(["t1"], soft=True)
+    sweeps = 1
+    while stamps.sweep():
+        sweeps += 1
+    assert sweeps == 63
 
 
 def test_a_thread_that_reads_while_another_cuts_never_sees_an_earlier_cut_disappear() -> None:

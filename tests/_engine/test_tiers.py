@@ -20,9 +20,8 @@ NOW = 1_000.0
 def entry(body: bytes = b"hello", *, variant: bytes = b"", **more: Any) -> Entry:
     selecting = keys.selecting([b"accept"], [(b"accept", variant)]) if variant else ()
     given_: dict[str, Any] = {"tags": (), "born": 0, "lifetime": 60.0, **more}
-    return Entry(
-        method="GET", status=200, headers=[], body=body, selecting=selecting, asked_at=NOW, answered_at=NOW, **given_
-    )
+    given_ = {"asked_at": NOW, "answered_at": given_.get("asked_at", NOW), **given_}
+    return Entry(method="GET", status=200, headers=[], body=body, selecting=selecting, **given_)
 
 
 def tiers(bound: int = 1_000_000) -> tuple[Tiers, Stamps]:
@@ -130,6 +129,63 @@ def test_what_would_push_out_too_many_loses_nothing_of_its_shelf_and_fits_later(
     assert bodies(found) == [b"a"]
     assert "" in [found.store(KEY, large, NOW) for _ in range(6)]
     assert bodies(found) == [large.body, b"a"]
+
+
+def test_what_has_ended_goes_a_part_with_each_that_comes_until_none_is_left() -> None:
+    found, _ = tiers(10_000_000)
+    ended = 3 * memory.LOOKS
+    for number in range(ended):
+        found.store(b"%d" % number, entry(), NOW)
+    left: list[int] = []
+    for number in range(5):
+        found.store(b"new %d" % number, entry(asked_at=NOW + 100), NOW + 100)
+        left.append(len(found.memory) - number - 1)
+    assert left == [2 * memory.LOOKS, memory.LOOKS, 0, 0, 0]
+
+
+class Steps:
+    """Counts all that one call does for others: slots that leave their queue or bucket, or what was cleared."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        for kind, name in ((memory.Queue[Any], "remove"), (memory.Leaving[Any], "step")):
+            self._count(monkeypatch, kind, name)
+
+    def _count(self, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str) -> None:
+        original = getattr(kind, name)
+
+        def counted(*args: Any) -> None:
+            self.count += 1
+            original(*args)
+
+        monkeypatch.setattr(kind.__origin__, name, counted)
+
+
+def test_all_that_one_may_have_to_do_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cache has been cleared and filled again, much has ended, all is hot, and something large comes."""
+    found, _ = tiers(20_000_000)
+    names = [b"%016d" % number for number in range(20_000_000 // (weigh(entry()) + len(KEY) + memory.OVERHEAD))]
+    for name in names:
+        found.store(name, entry(), NOW)
+    found.clear()
+    steps, counts = Steps(monkeypatch), list[int]()
+
+    def store(key: bytes, one: Entry, now: float) -> None:
+        steps.count = 0
+        found.store(key, one, now)
+        counts.append(steps.count)
+
+    for number, name in enumerate(names):
+        store(name, entry(lifetime=60.0 if number % 2 else 6_000.0), NOW)
+    for name in names * memory.MOST_READS:
+        found.memory.get(name)
+    for now in (NOW + 100, NOW + 100, NOW + 100.5):
+        store(KEY, entry(b"x" * 2_000_000), now)
+    found.clear()
+    store(KEY, entry(), NOW + 200)
+    rooms = memory.EVICTIONS + memory.SPARED
+    assert memory.LOOKS + rooms - 10 < max(counts) <= memory.LOOKS + 2 * memory.SWEPT + rooms + 1
+    assert memory.SWEPT <= max(counts[: len(names)]) <= 2 * memory.SWEPT
 
 
 def test_parts_are_combined_with_what_is_there() -> None:

@@ -55,11 +55,11 @@ SPARED = 4 * CHANCES
 EVICTIONS = 1024
 """Entries that go for one: what would need more room is refused. As many have gone, so that a later try may fit."""
 
-LOOKS = 1024
-"""Slots that `expire` looks at by default: about two milliseconds."""
+LOOKS = 256
+"""Slots that `expire` looks at by default: about half a millisecond. One put may do this and all of the others here."""
 
-SWEPT = 512
-"""Slots that `sweep` lets go of by default; a cleared cache does so twice in one turn of the loop."""
+SWEPT = 128
+"""Slots that `sweep` lets go of by default: a third of a millisecond. A put, or a turn of the loop, does so twice."""
 
 ROUGHNESS = 6
 """Bits by which a bucket further ahead is wider: 1 s, 64 s, 4096 s, ..."""
@@ -95,7 +95,7 @@ class Leaving(Generic[V]):
         self.weight = 0
 
     def add(self, table: Table[Slot[V]], ghosts: Ghosts, weight: int) -> None:
-        self._parts += table.parts
+        self._parts += filter(None, table.parts)
         self._ghosts.append(ghosts)
         self.weight += weight
 
@@ -103,7 +103,7 @@ class Leaving(Generic[V]):
         return bool(self._parts or self._ghosts)
 
     def step(self) -> None:
-        """Let go of one slot, one ghost, and one part that is empty."""
+        """Let go of one slot, and one ghost; with the last of a part, of that."""
         if self._ghosts:
             ghosts = self._ghosts[-1]
             if ghosts.order:
@@ -113,12 +113,11 @@ class Leaving(Generic[V]):
         if not self._parts:
             return
         part = self._parts[-1]
-        if part:
-            # Neighbours hold each other: unlinked, they go now and not at a full collection.
-            slot = part.popitem()[1]
-            slot.older = slot.newer = slot.before = slot.after = None
-            self.weight -= slot.weight
-        else:
+        # Neighbours hold each other: unlinked, they go now and not at a full collection.
+        slot = part.popitem()[1]
+        slot.older = slot.newer = slot.before = slot.after = None
+        self.weight -= slot.weight
+        if not part:
             self._parts.pop()
 
 
@@ -210,12 +209,13 @@ class Memory(Generic[V]):
         return True
 
     def expire(self, now: float, limit: int = LOOKS) -> int:
-        """Drop what retention has ended for, and say how many; to be called about once a second.
+        """Drop what retention has ended for, and say how many; to be called about once a second, or while `behind`.
 
         An entry goes within a second of its end, or later if more than `limit` slots a call are due to be looked at.
         Each is looked at once per factor of 64 that its retention is long in seconds, however many others there are.
         """
         self._second = floor(now)
+        self.behind = False
         ended: list[bytes] = []
         for _ in range(limit):
             slot = self._due(now)
@@ -227,6 +227,8 @@ class Memory(Generic[V]):
             else:
                 slot.bucket.remove(slot)
                 self._bucket(slot.expiry).add(slot)
+        else:
+            self.behind = True
         self._report(ended)
         return len(ended)
 
@@ -253,6 +255,8 @@ class Memory(Generic[V]):
         self.table: Table[Slot[V]] = Table()
         self._parts = self.table.parts  # which a read finds sooner
         self.ghosts = Ghosts()
+        self.behind = False
+        """Whether more may be due to be looked at than the last `expire` did."""
         self.buckets: dict[float, Bucket[V]] = {}
         self._dues: list[float] = []  # a heap of the keys of `buckets`
 

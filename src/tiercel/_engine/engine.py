@@ -183,7 +183,7 @@ class Engine:
             cut = await self.depot.cuts.append(())
             self.tiers.clear()
             self._told_of(cut, ("*",), soft=False)
-        while self.tiers.sweep():  # noqa: ASYNC110 - not waiting: each turn does a part of it
+        while self.tiers.sweep() or self.stamps.sweep():  # noqa: ASYNC110 - not waiting: each turn does a part of it
             await asyncio.sleep(0)
         return cut
 

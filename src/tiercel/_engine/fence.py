@@ -5,11 +5,13 @@ for what began to be produced at most Δ ago, or was found in the store since: a
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from tiercel.spi import Coherent, Store
 
-_PURGED: Final = 64
+_FORGOTTEN: Final = 2
+_NONE: Final[tuple[object, float]] = (None, 0.0)
 
 
 class Fence:
@@ -29,15 +31,20 @@ class Fence:
         """Something was stored; while memory is fenced, it is what readers of this key get, for a moment."""
         if not self._delta or self.current():
             return
-        now = self._monotonic()
-        if len(self._young) >= _PURGED:
-            self._young = {key: young for key, young in self._young.items() if now < young[1]}
+        self._forget(self._monotonic())
+        self._young.pop(key, None)
         self._young[key] = (mark, since + self._delta)
 
     def young(self, key: bytes) -> object:
         """The mark of what may still be used; None: there is nothing."""
-        mark, until = self._young.get(key, (None, 0.0))
+        mark, until = self._young.get(key, _NONE)
         return mark if self._monotonic() < until else None
+
+    def _forget(self, now: float) -> None:
+        """Let go of the oldest that are too old, more of them than come: a whole second's may be many."""
+        for key in list(islice(self._young, _FORGOTTEN)):
+            if self._young.get(key, _NONE)[1] <= now:
+                self._young.pop(key, None)
 
 
 def _never() -> bool:

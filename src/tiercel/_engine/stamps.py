@@ -11,15 +11,20 @@ Memoised functions ask from threads while others cut, and take no lock. The orde
 
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from types import MappingProxyType
 from typing import Final
 
+from tiercel._core.shards import PARTS
 from tiercel.spi import Cut
 
 CUTS = 100_000
-"""Cuts of either kind that are kept; to drop the oldest, `floor` rises over it."""
+"""Cuts of either kind that are kept, at most; to drop an old one, `floor` rises over it."""
+
+_FEWEST: Final = 256
+"""Cuts for which a part of the log is worth while; of so many, all parts have about the same number."""
 
 _GENERATION: Final = 1 << 160
 """Above every id of a shared log."""
@@ -49,6 +54,57 @@ class Heard:
             self.hits.add(cut)
 
 
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class Cuts:
+    """The last cut of each tag, in the order of the cuts. In parts, because a dict that grows is copied.
+
+    One of 100,000 tags took 5 ms to grow, and was let go of at once. What is in a part is the tag's own choice.
+    """
+
+    __slots__ = ("_gone", "_room", "any", "parts")
+
+    def __init__(self, limit: int) -> None:
+        count = min(PARTS, max(1, limit // _FEWEST))
+        self.parts: list[Mapping[str, int]] = [_NOTHING] * count
+        self._room = limit // count
+        self.any = False
+        """Whether there may be some."""
+        self._gone: list[Mapping[str, int]] = []
+
+    def note(self, tag: str, cut: int) -> int:
+        """Take note of a cut; an old one that is to be forgotten for it, once the floor has risen over that; else 0."""
+        self.any = True
+        at = hash(tag) % len(self.parts)
+        part = self.parts[at]
+        if not isinstance(part, OrderedDict):
+            part = self.parts[at] = OrderedDict[str, int]()
+        if part.get(tag, 0) >= cut:
+            return 0
+        part[tag] = cut
+        part.move_to_end(tag)
+        return part[next(iter(part))] if len(part) > self._room else 0
+
+    def forget(self, tag: str) -> None:
+        """Drop the oldest cut of the part in which a tag is."""
+        part = self.parts[hash(tag) % len(self.parts)]
+        if isinstance(part, OrderedDict):
+            part.popitem(last=False)
+
+    def clear(self) -> None:
+        """Know of none; bytes are given back by `sweep`."""
+        self._gone += filter(None, self.parts)
+        self.parts = [_NOTHING] * len(self.parts)
+        self.any = False
+
+    def sweep(self) -> bool:
+        """Let go of a part of what was cleared; whether there is more."""
+        if self._gone:
+            self._gone.pop()
+        return bool(self._gone)
+
+
 class Stamps:
     """Strictly increasing ids."""
 
@@ -56,7 +112,6 @@ class Stamps:
         "_cutting",
         "_hard",
         "_known",
-        "_limit",
         "_listening",
         "_soft",
         "complete",
@@ -84,9 +139,7 @@ class Stamps:
         """What was born before this id is unusable, whatever its tags."""
         self.revision = 0
         """Moves with every change: cuts of other processes may come later than younger ones of our own."""
-        self._hard: OrderedDict[str, int] = OrderedDict()  # in the order of the cuts
-        self._soft: OrderedDict[str, int] = OrderedDict()
-        self._limit = limit
+        self._hard, self._soft = Cuts(limit), Cuts(limit)
         self.generation = 0
         """Moves with every reset."""
         self._cutting = threading.Lock()
@@ -158,13 +211,22 @@ class Stamps:
 
     def verdict(self, tags: Iterable[str], born: int) -> Verdict:
         """Whether a value with these tags, whose production began at `born`, may be used."""
-        verdict = Verdict.USABLE
+        verdict, hard = Verdict.USABLE, self._hard.parts
+        soft = self._soft.parts if self._soft.any else None
+        count = len(hard)
         for tag in tags:
-            if self._hard.get(tag, 0) > born:
+            at = hash(tag) % count
+            if hard[at].get(tag, 0) > born:
                 return Verdict.CUT
-            if self._soft.get(tag, 0) > born:
+            if soft is not None and soft[at].get(tag, 0) > born:
                 verdict = Verdict.SOFT
         return Verdict.CUT if born < self.floor else verdict
+
+    def sweep(self) -> bool:
+        """Give some bytes of the cuts that a clearing has made needless back; whether there are more."""
+        with self._cutting:
+            hard, soft = self._hard.sweep(), self._soft.sweep()
+        return hard or soft
 
     @contextmanager
     def listening(self, tags: Iterable[str]) -> Generator[Heard]:
@@ -183,13 +245,11 @@ class Stamps:
             heard.hear(tags, cut)
         cuts = self._soft if soft else self._hard
         for tag in tags:
-            if cuts.get(tag, 0) < cut:
-                cuts[tag] = cut
-                cuts.move_to_end(tag)
-        while len(cuts) > self._limit:
-            oldest = next(iter(cuts))
-            self.floor = max(self.floor, cuts[oldest])
-            del cuts[oldest]
+            oldest = cuts.note(tag, cut)
+            if oldest:
+                self.floor = max(self.floor, oldest)
+                cuts.forget(tag)
+        cuts.sweep()
 
     def _complete(self, applied: Sequence[int], position: int) -> None:
         """Ids are counted, so it shows whether one is missing."""

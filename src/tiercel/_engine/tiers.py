@@ -274,8 +274,8 @@ class Tiers:
         return shelf
 
     def _expire(self, now: float) -> None:
-        """About once a second; and at once where the clock was set back."""
-        if not 0.0 <= now - self._expired < 1.0:
+        """About once a second, or while there is more to be done; and at once where the clock was set back."""
+        if self.memory.behind or not 0.0 <= now - self._expired < 1.0:
             self._expired = now
             self.memory.expire(now)
             self.memory.sweep()
