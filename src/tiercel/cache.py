@@ -355,9 +355,9 @@ class Cache:
     ) -> Ack:
         """Write a value to where it belongs, then store it.
 
-        Whatever was stored is invalid when this returns, also when the writer raises, for nobody knows then what it
-        has done. Of two writes at the same time neither is stored: nobody knows which came first. Nor is one whose
-        tags were invalidated meanwhile.
+        Whatever was stored is invalid from the moment at which the writer is called, also when it raises, for nobody
+        knows then what it has done, and should this process die while it writes. Of two writes at the same time neither
+        is stored: nobody knows which came first. Nor is one whose tags were invalidated meanwhile.
 
         Args:
             key: Its name.
@@ -369,7 +369,7 @@ class Cache:
         Raises:
             ConfigurationError: The ttl or a tag cannot be read.
             TypeError: The value cannot be stored; then it was not written either.
-            NotAcknowledged: It was written, but a shared store could not be told that what was there is replaced.
+            NotAcknowledged: A shared store could not be told: before, and nothing was written; or after it was.
 
         Example:
             >>> import asyncio
@@ -428,9 +428,10 @@ class Cache:
 
     @asynccontextmanager
     async def mutation(self, *tags: str) -> AsyncGenerator[None]:
-        """Around a change: the tags are invalidated when it is over, whether or not it has succeeded.
+        """Around a change: from its beginning to its end nothing that has these tags is used, nor stored.
 
-        A shared store is told before: should this process die in between, the tags are invalidated all the same.
+        They are invalidated before it and after it, whether or not it has succeeded. Should this process die in
+        between, a shared store ends it, half a minute later: until then nothing is stored, and nothing old is used.
 
         Args:
             tags: Their names.

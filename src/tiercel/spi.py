@@ -109,6 +109,8 @@ class Cut:
         id: Strictly increasing. Compared as a number, and with nothing but other ids of the same log.
         tags: What is invalidated; none: everything.
         soft: Stale from now on, rather than unusable.
+        holds: It is about to be changed: what is made from now on is unusable, too, until another cut releases it.
+        releases: Id of the cut whose hold is over; 0: of none.
 
     Example:
         >>> Cut(id=7, tags=("products",)).soft
@@ -118,6 +120,8 @@ class Cut:
     id: int
     tags: tuple[str, ...]
     soft: bool = False
+    holds: bool = False
+    releases: int = 0
 
 
 class Log(Protocol):
@@ -143,7 +147,10 @@ class Log(Protocol):
         ...
 
     def reset(self, position: int) -> None:
-        """Forget everything: records were lost, or it is another log. Begin anew at `position`."""
+        """Forget everything: records were lost, or it is another log. Begin anew at `position`.
+
+        The holds that are not over there are applied next, in the same turn.
+        """
         ...
 
 
@@ -248,7 +255,8 @@ class Store(Protocol):
     def running(self, log: Log, tell: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
         """Be open while this is entered. Inside, the store tells `log` of every cut, in the order of their ids.
 
-        Entered, `log` is at the end of the shared log, whose earlier records need not be told: there, `reset`.
+        Entered, `log` is at the end of the shared log: there, `reset`. Of earlier records it is told those whose holds
+        are not over.
 
         Args:
             log: Told of cuts.
@@ -274,6 +282,7 @@ class Store(Protocol):
 
         - Nothing is found whose tags have been cut hard since it was born, in this process or any other, if that was
           acknowledged before this call. (One that fell out of the log with its cut counts as cut.)
+        - Nothing is found whose tags are held (`Holds`), whenever it was born.
         - A lease is granted where one is wanted, nobody holds it, and either nothing fresh is found or what is found is
           to be refreshed early. In one step: of any number of processes one gets it. What was cut softly is not fresh.
         - A lease whose holder is known to be dead is nobody's.
@@ -362,15 +371,20 @@ class Witnesses(Protocol):
 
 @runtime_checkable
 class Holds(Protocol):
-    """A store that remembers that something is about to be invalidated: `Cache.mutation`."""
+    """A store that remembers that something is about to be changed: `Cache.mutation`."""
 
     async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
-        """Promise a cut of these tags, which is made all the same if `release` is not called in so many seconds.
+        """Cut these tags, and hold them: what is made of them is unusable until they are released. Returns a token.
 
-        Whoever dies in between leaves no old value behind. Returns a token.
+        They are released all the same if `release` is not called in so many seconds: whoever dies in between leaves no
+        old value behind. Tags may be held by several at a time. It is a record of the log (`Cut.holds`), applied to
+        this process's `log` before this returns.
         """
         ...
 
     async def release(self, token: bytes, tags: Sequence[str]) -> int:
-        """Make the cut that was promised; its id. Also if it has been made before: the change took longer, then."""
+        """Cut the tags, and hold them no more; the id of the cut (`Cut.releases`).
+
+        Also if it has been made before: the change took longer, then.
+        """
         ...

@@ -4,13 +4,17 @@ import asyncio
 import fcntl
 import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
 from tiercel import Cache
+from tiercel._engine import telling
 from tiercel.errors import NotAcknowledged
+
+telling.HELD = 4.0  # type: ignore[misc]  # so that a test can wait for its end
 
 
 def create_app() -> FastAPI:
@@ -24,14 +28,10 @@ def create_app() -> FastAPI:
         with (place / "calls").open("a") as file:
             file.write(f"{what} {os.getpid()}\n")
 
-    def version_of(key: str) -> int:
-        file = place / key
-        return int(file.read_text() or 0) if file.exists() else 0
-
     @app.get("/versions/{key}")
     @cache.response(ttl=3, stale_while_revalidate=2, tags="key:{key}")
     async def read_version(key: str) -> dict[str, int]:
-        version = version_of(key)  # read at once: whatever changes from now on is not in the answer
+        version = version_of(place, key)  # read at once: whatever changes from now on is not in the answer
         await asyncio.sleep(random.choice((0.0, 0.01, 0.1, 0.4)))
         return {"version": version}
 
@@ -39,7 +39,7 @@ def create_app() -> FastAPI:
     async def write_version(key: str) -> dict[str, Any]:
         with (place / f"{key}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            version = version_of(key) + 1
+            version = version_of(place, key) + 1
             new = place / f"{key}.{version}"
             new.write_text(str(version))
             new.rename(place / key)
@@ -60,4 +60,28 @@ def create_app() -> FastAPI:
     async def ready() -> int:
         return os.getpid()
 
+    _add_changes(app, cache, place)
     return app
+
+
+def version_of(place: Path, key: str) -> int:
+    file = place / key
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def _add_changes(app: FastAPI, cache: Cache, place: Path) -> None:
+    @app.get("/kept/{key}")
+    @cache.response(ttl=600, stale_while_revalidate=600, stale_if_error=600, tags="key:{key}")
+    async def read_kept(key: str) -> dict[str, int]:
+        version = version_of(place, key)
+        await asyncio.sleep(0.1)
+        return {"version": version}
+
+    @app.post("/killed/{key}")
+    async def change_and_die(key: str) -> None:
+        async with cache.mutation(f"key:{key}"):
+            (place / "held").touch()
+            await asyncio.sleep(0.5)
+            (place / "new").write_text("1")
+            (place / "new").rename(place / key)
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -320,6 +320,21 @@ async def test_an_invalidation_is_final_also_within_a_second(ask: str) -> None:
         assert (b"tiercel; hit; " + left in said) is bool(left)
 
 
+@pytest.mark.parametrize("ask", ["plain", "etag", "head"])
+async def test_what_is_held_is_no_answer_until_it_is_released_and_made_anew(ask: str) -> None:
+    shop = Shop(SAYS["length"])
+    await shop.ask(ASKS[ask])
+    for _ in range(3):
+        assert b"tiercel; hit; ttl=" in await shop.ask(ASKS[ask])
+    assert ASKS[ask] in shop.kept
+    async with shop.cache.engine.mutation(_tags(shop)):
+        for _ in range(2):
+            assert b"tiercel; hit" not in await shop.ask(ASKS[ask])
+            assert ASKS[ask] not in shop.kept
+    assert b"tiercel; hit" not in await shop.ask(ASKS[ask])
+    assert b"tiercel; hit" in await shop.ask(ASKS[ask])
+
+
 def softly(shop: Shop) -> None:
     shop.cache.engine.cut(_tags(shop), soft=True)
 

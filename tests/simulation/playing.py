@@ -2,6 +2,9 @@
 
 P: let the invalidation of a tag be acknowledged. No read that begins after that returns what began to be produced
 before the change: at once in the acknowledging process, within Δ in every other.
+
+A change that is made while its tag is held counts as acknowledged when it is made, also if its process is killed then;
+unless the server loses the end of its log while it is held.
 """
 
 import asyncio
@@ -25,12 +28,19 @@ LIFETIME = b"max-age=%d, stale-while-revalidate=%d, stale-if-error=3"
 Make = Callable[[Any], SimulatedStore]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Acknowledged:
     at: float
     process: int
     key: str
     version: int
+    is_void: bool = False
+    """It was only held, and the server may have forgotten that."""
+
+
+@dataclass
+class Committed(Acknowledged):
+    """While the tag was held."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,7 @@ class Play:
         self.source = Source(self.dice)
         self.acknowledged: list[Acknowledged] = []
         self.violations: list[Violation] = []
-        self.reads = self.hits = self.unacknowledged = 0
+        self.reads = self.hits = self.unacknowledged = self.killed = 0
         self.links: list[Link] = []
         self.shops: list[Shop] = []
         self.gone: list[Shop] = []
@@ -155,8 +165,8 @@ class Play:
         """One thing happens, to one process or to the server."""
         number = self.dice.randrange(len(self.shops))
         happens = [
-            (80, self.read), (12, self.write), (2, self.severed), (0.5, self.restarted),
-            (0.5, self.trimmed), (0.5, self.failed_over), (0.1, self.emptied), (0.2, self.frozen),
+            (80, self.read), (12, self.write), (1.5, self.change), (2, self.severed), (0.5, self.restarted),
+            (1.5, self.trimmed), (0.5, self.failed_over), (0.1, self.emptied), (0.2, self.frozen),
         ]  # fmt: skip
         await self.dice.choices([what for _, what in happens], [often for often, _ in happens])[0](number)
 
@@ -176,14 +186,31 @@ class Play:
             link.sever()  # killed: nothing of it gets anywhere any more
         await self.stop(shop)
 
+    def kill(self, number: int) -> None:
+        """Nothing of it gets anywhere any more; another is begun in its place."""
+        self.gone.append(self.shops[number])
+        self.links[number].sever()
+        self.start(number)
+
     async def trimmed(self, _: int) -> None:
         self.server.trim(self.dice.choice((0, 1, 5)))
 
     async def failed_over(self, _: int) -> None:
+        self.lose()
         self.server.fail_over(self.dice.choice((0, 1, 2, 4)))
 
     async def emptied(self, _: int) -> None:
+        self.lose()
         self.server.restart()
+
+    def lose(self) -> None:
+        """A server that forgets may forget what is held, and nobody else knows of it."""
+        for one in self.acknowledged:
+            if isinstance(one, Committed) and self.is_held(one.key):
+                one.is_void = True
+
+    def is_held(self, key: str) -> bool:
+        return any(tag_of(key) in hold.tags for hold in self.server.space("tiercel").holds.values())
 
     async def frozen(self, _: int) -> None:
         self.server.freeze()
@@ -204,7 +231,7 @@ class Play:
         if visit.status == 200 and visit.ended:
             self.reads += 1
             self.hits += visit.said == "hit"
-            got = int(visit.body)
+            got, owed = int(visit.body), min(owed, self.owed(number, key, began))
             if got < owed:
                 self.violations.append(Violation(began, number, key, got, owed, visit.said))
 
@@ -213,21 +240,61 @@ class Play:
         self.source.version[key] += 1
         version = self.source.version[key]
         try:
-            await shop.engine.invalidate([group_tag("http", b"shop", key)])
+            await shop.engine.invalidate([tag_of(key)])
         except NotAcknowledged:
             self.unacknowledged += 1
             return
-        at = asyncio.get_running_loop().time()
-        if self.shops[number] is shop:  # another process has its number by now
-            self.acknowledged.append(Acknowledged(at, number, key, version))
+        self.acknowledge(shop, number, key, version)
+
+    async def change(self, number: int) -> None:
+        """A write with a promise before it; some processes are killed between it and the cut."""
+        key, shop = self.dice.choice(KEYS), self.shops[number]
+        changing = shop.engine.mutation((tag_of(key),))
+        try:
+            await changing.__aenter__()
+        except NotAcknowledged:
+            self.unacknowledged += 1
+            return
+        await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1, 0.5, 3.0)))
+        if self.dice.random() < 0.5:  # whoever begins now has not heard of the hold by the log
+            self.kill(self.dice.randrange(len(self.shops)))
+        ends = None
+        if self.shops[number] is shop:
+            self.source.version[key] += 1
+            ends = self.source.version[key]
+            self.commit(number, key, ends)
+            await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1, 0.5, 3.0)))
+        try:
+            await changing.__aexit__(None, None, None)
+        except NotAcknowledged:
+            self.unacknowledged += 1
         else:
-            self.acknowledged.append(Acknowledged(at, -1, key, version))
+            if ends is not None:
+                self.acknowledge(shop, number, key, ends)
+
+    def commit(self, number: int, key: str, version: int) -> None:
+        at, held = asyncio.get_running_loop().time(), self.is_held(key)
+        if self.dice.random() < 0.5:
+            self.killed += held
+            self.kill(number)
+            number = -1
+        if held:
+            self.acknowledged.append(Committed(at, number, key, version))
+
+    def acknowledge(self, shop: Shop, number: int, key: str, version: int) -> None:
+        at = asyncio.get_running_loop().time()
+        # Another process may have its number by now.
+        self.acknowledged.append(Acknowledged(at, number if self.shops[number] is shop else -1, key, version))
 
     def owed(self, number: int, key: str, began: float) -> int:
         """The version that a read of this process has to show at least."""
         known = [
             one.version
             for one in self.acknowledged
-            if one.key == key and (one.process == number or one.at <= began - DELTA)
+            if one.key == key and (one.process == number or one.at <= began - DELTA) and not one.is_void
         ]
         return max(known, default=0)
+
+
+def tag_of(key: str) -> str:
+    return group_tag("http", b"shop", key)

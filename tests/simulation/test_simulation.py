@@ -5,7 +5,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from drive import Shop
 from playing import Play, SourceError
 
 from tiercel._core.entry import Entry
+from tiercel._engine import telling
 from tiercel._engine.flights import Flight
 from tiercel.spi import Ask, Cut, Kept, Log
 from tiercel.testing import SimulatedStore, run_virtual
@@ -21,6 +22,12 @@ from tiercel.testing import SimulatedStore, run_virtual
 SEEDS = int(os.environ.get("SEEDS", "300"))
 BATCH = 25
 MUTANT_SEEDS = 60
+
+
+@pytest.fixture(autouse=True)
+def short_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that some end while they are played."""
+    monkeypatch.setattr(telling, "HELD", 4.0)
 
 
 def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -48,6 +55,7 @@ def test_no_read_returns_what_an_acknowledged_invalidation_forbids(first: int) -
     assert sum(play.hits for play in plays.values()) > 50 * len(plays)
     assert sum(len(play.acknowledged) for play in plays.values()) > 20 * len(plays)
     assert sum(play.unacknowledged for play in plays.values()) > 0
+    assert sum(play.killed for play in plays.values()) > len(plays)
 
 
 def test_a_seed_replays_exactly() -> None:
@@ -149,6 +157,67 @@ def forgets_meanwhile(shop: Shop) -> None:
     depot.cuts.append = quietly
 
 
+def stores_while_held(shop: Shop) -> None:
+    """A hold is a cut, and what is made after it is kept."""
+    stamps, depot = shop.engine.stamps, shop.engine.depot
+
+    def apply(cuts: Sequence[Cut], position: int) -> None:
+        stamps.apply([replace(cut, holds=False) for cut in cuts], position)
+
+    reach: Any = depot
+    reach._reach._stamps = Instead(stamps, apply=apply)
+
+
+def joins_while_held(shop: Shop) -> None:
+    """What has begun since the hold may be joined: nothing has been cut since."""
+    valid = shop.engine.valid
+
+    def lenient(flight: Flight) -> bool:
+        return flight.revision == shop.engine.stamps.revision or valid(flight)
+
+    shop.engine.valid = lenient  # type: ignore[method-assign]
+
+
+class ServesWhatIsHeld(SimulatedStore):
+    """It looks at cuts only."""
+
+    def _kept(self, row: Any, ask: Ask, now: float) -> Kept | None:
+        holds, self._space.holds = self._space.holds, {}
+        try:
+            return super()._kept(row, ask, now)
+        finally:
+            self._space.holds = holds
+
+
+class HoldIsNoCut(ServesWhatIsHeld):
+    """A hold is the promise of a cut, and nothing else."""
+
+    async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
+        hard = dict(self._space.hard)
+        token = await super().hold(tags, seconds)
+        self._space.hard = hard
+        return token
+
+    async def _appended(self, cut: Cut) -> int:
+        return cut.id if cut.holds else await super()._appended(cut)
+
+    def _greeted(self, run: int, epoch: int, head: int, holds: Sequence[Cut]) -> None:
+        super()._greeted(run, epoch, head, [])
+
+    def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
+        super()._follows(log, [cut for cut in cuts if not cut.holds], head, gap=gap)
+
+
+class TellsNoNewcomer(SimulatedStore):
+    """Whoever begins, or begins anew, is not told of what is held."""
+
+    def _greeted(self, run: int, epoch: int, head: int, holds: Sequence[Cut]) -> None:
+        super()._greeted(run, epoch, head, [])
+
+    def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
+        super()._follows(log, [] if gap else cuts, head, gap=gap)
+
+
 class NoCheck(SimulatedStore):
     """Finds what was cut."""
 
@@ -189,9 +258,9 @@ class NoTrimCheck(SimulatedStore):
 class NoEpoch(SimulatedStore):
     """Goes on with another server as if it knew all that the one before did."""
 
-    def _greeted(self, run: int, epoch: int, head: int) -> None:
+    def _greeted(self, run: int, epoch: int, head: int, holds: Sequence[Cut]) -> None:
         if self._run == 0:
-            super()._greeted(run, epoch, head)
+            super()._greeted(run, epoch, head, holds)
         self._run, self._epoch = run, epoch
 
 
@@ -204,13 +273,20 @@ class AsOfNow(SimulatedStore):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "mutant", [stamp_after_fill, no_fence, late_join, no_floor, no_detach, adopt_as_of_now, forgets_meanwhile]
-)
+    "mutant",
+    [
+        stamp_after_fill, no_fence, late_join, no_floor, no_detach, adopt_as_of_now, forgets_meanwhile,
+        stores_while_held, joins_while_held,
+    ],
+)  # fmt: skip
 def test_an_engine_that_is_wrong_is_caught(mutant: Callable[[Shop], None]) -> None:
     assert any(played(seed, prepare=mutant).violations for seed in range(MUTANT_SEEDS))
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mutant", [NoCheck, SkipsRecords, NoTrimCheck, NoEpoch, AsOfNow])
+@pytest.mark.parametrize(
+    "mutant",
+    [NoCheck, SkipsRecords, NoTrimCheck, NoEpoch, AsOfNow, HoldIsNoCut, TellsNoNewcomer],
+)
 def test_a_store_that_is_wrong_is_caught(mutant: type[SimulatedStore]) -> None:
     assert any(played(seed, make=mutant).violations for seed in range(MUTANT_SEEDS))

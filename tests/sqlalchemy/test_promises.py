@@ -73,7 +73,7 @@ class Shared:
 
     @property
     def promised(self) -> list[tuple[str, ...]]:
-        return [tags for _, tags in self.server.space("tiercel").holds.values()]
+        return [hold.tags for hold in self.server.space("tiercel").holds.values()]
 
 
 @pytest.fixture

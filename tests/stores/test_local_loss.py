@@ -213,6 +213,21 @@ async def test_a_promise_that_cannot_be_read_cuts_everything(tmp_path: Path, tok
         assert "a promise" in here.reasons[0]
 
 
+async def test_a_promise_that_cannot_be_read_holds_everything_until_it_is_due(tmp_path: Path) -> None:
+    here, late = Here(tmp_path), Here(tmp_path)
+    async with here.running():
+        await here.store.put(KEY, b"", parcel(born=here.log.position), None)
+        assert await here.blobs() == [b"blob"]
+        write(tmp_path, b"holds", rows.moment(1e9) + b"token", SPACE + b"garbage")
+        assert [await here.blobs() for _ in range(3)] == [[]] * 3
+        assert len(here.reasons) == 1, "it is said once"
+        assert "a promise, so that nothing is found" in here.reasons[0]
+        async with late.running():
+            assert late.log.cuts == []
+        write(tmp_path, b"holds", rows.moment(1e9 + 1) + b"token", b"x" * 16 + b"garbage")
+        assert len(here.reasons) == 1, "another namespace's"
+
+
 async def test_a_process_that_cannot_be_read_is_not_there(tmp_path: Path) -> None:
     here = Here(tmp_path)
     async with here.running():

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from proxy import proxy
@@ -15,7 +15,7 @@ from redis_server import Server, free_port, servers, watched
 
 from tiercel._core.events import Event, Failed, Unreadable
 from tiercel.errors import ConfigurationError, StoreError
-from tiercel.spi import Ask, Found
+from tiercel.spi import Ask, Cut, Found
 from tiercel.stores import redis
 from tiercel.stores.redis import AT_ONCE, DELTA, HELD, RedisStore
 from tiercel.stores.redis._line import LIMIT, SILENCE, Line
@@ -532,6 +532,94 @@ async def test_of_a_log_that_was_trimmed_what_is_left_is_not_taken_for_all(share
         assert one.log.position == 5
 
 
+async def test_whoever_has_missed_a_part_of_the_log_is_told_what_is_held(shared: Server) -> None:
+    one, other = Process(shared.url, "missed"), Process(shared.url, "missed")
+    async with one.running(), other.running():
+        over, token = await one.store.hold(["over"], 60.0), await one.store.hold(["a", "\udcff"], 60.0)
+        await one.store.release(over, ["over"])
+        for number in range(5):
+            await one.store.append([f"{number}"])
+        await until(lambda: other.log.position == 8)
+        shared.ask("XTRIM", "tiercel:{missed}:log", "MAXLEN", "2")
+        other.store._position = 0
+        resets = other.log.resets
+        await until(lambda: other.log.resets == resets + 1 and other.store.current())
+        assert [cut for cut in other.log.cuts if cut.holds] == [Cut(id=2, tags=("a", "\udcff"), holds=True)]
+        await one.store.release(token, ["a", "\udcff"])
+        await until(lambda: bool(other.log.cuts[-1].releases))
+        assert other.log.cuts[-1].releases == 2
+
+
+async def test_a_log_that_has_gone_without_what_is_held_begins_after_it(shared: Server) -> None:
+    """What is born in it comes after the hold, or it would never be usable."""
+    one = Process(shared.url, "alone")
+    async with one.running():
+        for number in range(3):
+            await one.store.append([f"{number}"])
+        token = await one.store.hold(["a"], 60.0)
+        shared.ask("DEL", "tiercel:{alone}")
+        await until(lambda: one.log.resets == 2)
+        assert one.log.cuts == [Cut(id=4, tags=("a",), holds=True)]
+        assert one.log.position == 4
+        await one.put(tags=("a",))
+        assert await answered(one) == []
+        assert await one.store.release(token, ["a"]) == 5
+        await one.put()
+        assert await answered(one) == [b"blob"]
+
+
+async def test_what_is_held_while_the_holds_are_asked_for_is_not_forgotten(shared: Server) -> None:
+    """By the process that holds it: the answer that came before it is asked for again."""
+    one = Process(shared.url, "between")
+    async with one.running():
+        ask, asked = one.store._holds, list[int]()
+
+        async def asks(connection: Any) -> Any:
+            read = connection.read_response
+
+            async def between() -> Any:
+                answer = await read()
+                asked.append(len(answer))
+                if len(asked) == 1:
+                    await one.store.hold(["a"], 60.0)
+                return answer
+
+            connection.read_response = between
+            try:
+                return await ask(connection)
+            finally:
+                del connection.read_response
+
+        one.store._holds = asks  # type: ignore[method-assign]
+        for number in range(3):
+            await one.store.append([f"{number}"])
+        shared.ask("XTRIM", "tiercel:{between}:log", "MAXLEN", "1")
+        one.store._position = 0
+        await until(lambda: one.log.resets == 2)
+        assert asked == [0, 1]
+        assert {cut.tags for cut in one.log.cuts if cut.holds} == {("a",)}
+
+
+async def test_of_another_log_nothing_is_taken_for_what_this_one_holds(shared: Server) -> None:
+    one = Process(shared.url, "another")
+    async with one.running():
+        ask = one.store._holds
+
+        async def asks(connection: Any) -> Any:
+            held = await ask(connection)
+            one.store._epoch = b"another"
+            return held
+
+        one.store._holds = asks  # type: ignore[method-assign]
+        for number in range(3):
+            await one.store.append([f"{number}"])
+        shared.ask("XTRIM", "tiercel:{another}:log", "MAXLEN", "1")
+        one.store._position = 0
+        await until(lambda: one.store._epoch != b"another" and one.log.resets == 2 and one.store.current())
+        await one.store.append(["more"])
+        assert one.log.resets == 2
+
+
 async def test_a_full_server_refuses_what_is_new_and_still_gives_out_what_is_there(server: Server) -> None:
     one = Process(server.url, "full")
     async with one.running():
@@ -552,8 +640,8 @@ async def test_a_full_server_fences_nobody_and_knows_how_far_they_have_come(serv
         server.ask("CONFIG", "SET", "maxmemory", "1")
         full = one.store._asof
         await until(lambda: one.store._asof > full + DELTA and other.store._asof > full + DELTA)
-        await until(lambda: one.log.position == 1)
-        assert len(await one.store.applied(1, 5.0)) == 2
+        await until(lambda: one.log.position == 2)
+        assert len(await one.store.applied(2, 5.0)) == 2
 
 
 async def test_what_is_stored_long_after_it_was_cut_is_cut_although_the_cut_is_forgotten(shared: Server) -> None:

@@ -99,8 +99,29 @@ class KeepsEveryVariant(SimulatedStore):
 
 
 class ForgetsItsPromises(SimulatedStore):
-    def _keep(self, token: bytes) -> None:
-        self._space.holds.pop(token, None)
+    async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
+        del seconds
+        return await super().hold(tags, 1e6)
+
+
+class ServesWhatIsHeld(SimulatedStore):
+    def _kept(self, row: Any, ask: Ask, now: float) -> Kept | None:
+        holds, self._space.holds = self._space.holds, {}
+        try:
+            return super()._kept(row, ask, now)
+        finally:
+            self._space.holds = holds
+
+
+class TellsNobodyOfHolds(SimulatedStore):
+    def _greeted(self, run: int, epoch: int, head: int, holds: Sequence[Cut]) -> None:
+        super()._greeted(run, epoch, head, [])
+
+
+class ForgetsWhatIsReleased(SimulatedStore):
+    async def release(self, token: bytes, tags: Sequence[str]) -> int:
+        del token
+        return await self.append(tags)
 
 
 class TrustsItselfWhenClosed(SimulatedStore):
@@ -113,6 +134,7 @@ class TrustsItselfWhenClosed(SimulatedStore):
     [
         LosesLater, GrantsTwice, ReleasesForAnybody, ForgetsCutsOfWhatComesLater, IgnoresAbove, TakesSoftForHard,
         MixesNamespaces, AppliesOutOfOrder, KeepsEveryVariant, ForgetsItsPromises, TrustsItselfWhenClosed,
+        ServesWhatIsHeld, TellsNobodyOfHolds, ForgetsWhatIsReleased,
     ],
 )  # fmt: skip
 def test_the_contract_catches_a_store_that_breaks_it(broken: type[SimulatedStore]) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from tiercel._core import keys
 from tiercel._core.entry import Entry, Request
@@ -17,13 +18,25 @@ from tiercel._engine.depot import Depot
 from tiercel._engine.encoder import Encoder
 from tiercel._engine.flights import Flight, Phase
 from tiercel._engine.stamps import Stamps, Verdict
+from tiercel._engine.telling import Promise
 from tiercel._engine.tiers import VARIANTS, Tiers, key_tag
 from tiercel.spi import Clock, Observer, Store
 
 AFLOAT_SHARE = 4
 """Bodies that are still growing may take 1/4 of the bound, beside what is stored."""
 
+KEPT_BACK = 10_000
+"""Keys that are known to be held; of more, all are found out again."""
+
 _log = logging.getLogger("tiercel")
+
+
+@dataclass(slots=True)
+class Change:
+    """Something that is being changed."""
+
+    cut: int = 0
+    """The id of the cut, once it is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +97,8 @@ class Engine:
         self.installed = False
         """Whether requests come through a gate of this cache."""
         self._flights: dict[bytes, list[Flight]] = {}
+        self._kept_back: dict[bytes, tuple[str, ...]] = {}
+        """Keys under which nothing could be kept, because of these tags one was held."""
 
     def tell(self, event: Event) -> None:
         for observer in self.observers:
@@ -126,25 +141,36 @@ class Engine:
         return self._told_of(await self.depot.cuts.append(named, soft=soft), named, soft=soft)
 
     @asynccontextmanager
-    async def mutation(self, tags: tuple[str, ...]) -> AsyncGenerator[None]:
-        """Cut the tags when what is inside is over; promised before, lest this process die in between.
+    async def mutation(self, tags: tuple[str, ...]) -> AsyncGenerator["Change"]:
+        """Hold the tags while what is inside lasts, and cut them when it is over, also should this process die before.
 
         Raises:
             NotAcknowledged: As `invalidate`; or before what is inside begins.
         """
-        promise = None if self.depot is None or not tags else await self.depot.cuts.promise(tags)
-        if self.depot is None or promise is None:
-            try:
-                yield
-            finally:
-                await self.invalidate(tags)
-            return
-        lengthening = self.background.start(self.depot.cuts.lengthen(promise), where="mutation")
+        end, change = await self._held(tags), Change()
         try:
-            yield
+            yield change
         finally:
-            lengthening.cancel()
-            self._told_of(await self.depot.cuts.keep(promise), tags, soft=False)
+            change.cut = await end()
+
+    async def _held(self, tags: tuple[str, ...]) -> Callable[[], Awaitable[int]]:
+        """Hold the tags; returns what cuts them in the end."""
+        if not tags:
+            return partial(self.invalidate, tags)
+        if self.depot is None:
+            return partial(self._release, self.stamps.hold(tags), tags)
+        promise = await self.depot.cuts.promise(tags)
+        if promise is None:
+            return partial(self.invalidate, tags)
+        lengthening = self.background.start(self.depot.cuts.lengthen(promise), where="mutation")
+        return partial(self._keep, self.depot, promise, lengthening)
+
+    async def _release(self, hold: int, tags: tuple[str, ...]) -> int:
+        return self._told_of(self.stamps.release(hold, tags), tags, soft=False)
+
+    async def _keep(self, depot: Depot, promise: Promise, lengthening: "asyncio.Task[None]") -> int:
+        lengthening.cancel()
+        return self._told_of(await depot.cuts.keep(promise), promise.tags, soft=False)
 
     async def applied(self, cut: int) -> tuple[str, ...]:
         """The processes that have applied a cut, or do not trust their memory; none where nobody knows."""
@@ -211,6 +237,25 @@ class Engine:
             self.tell(Invalidated(id=self.stamps.shared(cut), tags=tuple(tags), soft=soft))
         return cut
 
+    # -- what is held ------------------------------------------------------------------------------------------------
+
+    def keep_back(self, key: bytes, tags: tuple[str, ...]) -> None:
+        """What is being made under a key has these tags: if one is held, it is for its own callers."""
+        if self.stamps.is_held(tags):
+            if len(self._kept_back) >= KEPT_BACK:
+                self._kept_back.clear()
+            self._kept_back[key] = tags
+
+    def keeps_back(self, key: bytes) -> bool:
+        """Whether nobody needs to wait for another's answer under a key: it would be another's only."""
+        tags = self._kept_back.get(key)
+        if tags is None:
+            return False
+        if self.stamps.is_held(tags):
+            return True
+        self._kept_back.pop(key, None)
+        return False
+
     # -- running fills -----------------------------------------------------------------------------------------------
 
     def board(self, lane: bytes, request: Request, stored: tuple[Entry, ...], names: frozenset[bytes]) -> Flight | None:
@@ -240,8 +285,11 @@ class Engine:
         if self.tiers.fence is not None and not self.tiers.fence.passes(flight.since):
             return False
         reads, born = flight.reads, int(min(flight.born, flight.reads.born))
-        if born >= self.stamps.newest or (flight.revision == self.stamps.revision and born == flight.born):
+        if born >= self.stamps.newest:
             return True
+        if flight.revision == self.stamps.revision and born == flight.born:
+            # Its tags may not be known yet: whoever boards looks again when they are.
+            return not self.stamps.is_held((*(flight.tags or ()), *reads.tags, key_tag(flight.key)))
         if reads.unknown:
             return False
         if flight.tags is None:

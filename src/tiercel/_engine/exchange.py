@@ -152,7 +152,8 @@ async def _fill(
 ) -> Answer | None:
     """Ride with whoever asks for it already, in this process or another; else ask."""
     engine, lane = call.engine, call.lane(key)
-    alone = _alone(call, fill, search.shelf if lane is key else engine.tiers.shelf(lane), search.tried)
+    shelf = search.shelf if lane is key else engine.tiers.shelf(lane)
+    alone = engine.keeps_back(lane) or _alone(call, fill, shelf, search.tried)
     flight = None if alone else engine.board(lane, call.request, stored, call.selecting)
     if flight is not None and flight not in search.tried:
         search.tried = (*search.tried, flight)
@@ -243,7 +244,7 @@ async def _waited(call: Call, flight: Flight, fill: rfc9111.Fill) -> Entry | Non
     return None
 
 
-def _fits(call: Call, flight: Flight, joined: int) -> bool:
+def _fits(call: Call, flight: Flight, joined: float) -> bool:
     """Whether the answer of somebody else's fill answers this request, too.
 
     What it is tagged with is known only now. If it is hit by an invalidation that came before this request, it is too

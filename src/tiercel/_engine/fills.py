@@ -126,6 +126,7 @@ class Fill:
     def named(self, tags: tuple[str, ...]) -> None:
         """An invalidation may name it by these; whom it does not concern may still join."""
         self.flight.tags = tags
+        self.call.engine.keep_back(self.flight.lane, tags)
 
     def decline(self, detail: str) -> None:
         """It is for its own caller, and not kept: nobody knows whose it is, or what could invalidate it."""
@@ -248,6 +249,7 @@ class Fill:
             offered = call.engine.encoder.offered(entry.status, self._dress.headers)
             self._dress = self._dress._replace(headers=offered)
         flight.tags = self._dress.tags
+        call.engine.keep_back(flight.lane, (*flight.tags, *flight.reads.tags))
         if entry.method == "HEAD":
             self._land(
                 self._completed(entry, self._dress)
@@ -329,6 +331,7 @@ class Fill:
         reason = reason or engine.tiers.store(flight.key, entry, now, since=flight.since)
         if reason:
             self._discarded(reason)
+            engine.keep_back(flight.lane, entry.tags)
         else:
             engine.counts.stored += 1
             if engine.depot is not None:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -210,7 +211,9 @@ class Runs:
         if self._engine.tiers.fence is not None and not self._engine.tiers.fence.passes(run.since):
             return False
         reads, born = run.reads, int(min(run.born, run.reads.born))
-        if born >= stamps.newest or (run.revision == stamps.revision and born == run.born):
+        if born >= stamps.newest:
+            return True
+        if stamps.newest < inf and run.revision == stamps.revision and born == run.born:
             return True
         if run.tags is None or reads.unknown:
             return False

@@ -112,20 +112,22 @@ class Named:
         """Store what has been written, unless something else has changed meanwhile; the id of the cut."""
         wanted, named = self._wanted(name, _nothing, ttl, tags)
         payload = _payload(name, value)
-        began = self._engine.stamps.position
         with self._engine.stamps.listening((*named, key_tag(wanted.key))) as heard:
-            self._begin(wanted.key)
-            try:
-                written = writer(value)
-                if inspect.isawaitable(written):
-                    await written
-            finally:
-                others = self._end(wanted.key)
-                cut = await self._cut(name, wanted.key)
-            undisturbed = await self._heard_all(heard, began, cut) and heard.hits == {cut}
+            async with self._engine.mutation((key_tag(wanted.key),)) as change:
+                began = self._engine.stamps.position
+                self._begin(wanted.key)
+                try:
+                    written = writer(value)
+                    if inspect.isawaitable(written):
+                        await written
+                finally:
+                    others = self._end(wanted.key)
+                    self._unbuilt(wanted.key)
+            undisturbed = await self._heard_all(heard, began, change.cut)
+            undisturbed = undisturbed and {cut for cut in heard.hits if cut > began} == {change.cut}
         if undisturbed and not others:
-            await self._keep(wanted, payload, named, cut)
-        return cut
+            await self._keep(wanted, payload, named, change.cut)
+        return change.cut
 
     async def _heard_all(self, heard: Heard, began: int, cut: int) -> bool:
         """Wait for what others have cut between two moments: their cuts may come after a younger one of our own."""
@@ -173,8 +175,7 @@ class Named:
                 self._forgotten = True
 
     async def _cut(self, name: str, key: bytes) -> int:
-        with self._changing:
-            self._built_on.pop(key, None)
+        self._unbuilt(key)
         try:
             return await self._engine.invalidate([key_tag(key)])
         except NotAcknowledged as error:
@@ -182,6 +183,10 @@ class Named:
                 f"{name!r} is replaced or forgotten in this process, but not for the others yet. {error.__cause__}"
             )
             raise NotAcknowledged(message) from error
+
+    def _unbuilt(self, key: bytes) -> None:
+        with self._changing:
+            self._built_on.pop(key, None)
 
     def _wanted(
         self, name: str, make: Callable[[], Any], ttl: Duration, tags: Tagged

@@ -265,6 +265,7 @@ class Recall:
     # -- making -------------------------------------------------------------------------------------------------------
 
     def _begin(self, run: TaskRun, making: Making) -> None:
+        self._engine.keep_back(run.key, run.tags or ())
         task = self._engine.background.start(self._produce(run, making), where=making.terms.label)
         # A task that is cancelled before its first step never reaches its own `except`.
         task.add_done_callback(lambda _: self._unless_over(run, making))
@@ -293,7 +294,7 @@ class Recall:
     async def _sought(self, making: Making, depot: Depot) -> Value | Lease | None:
         """What another process has made; else leave to make it, unless the store does not say."""
         key, codec, looks, early = making.key, making.terms.codec, 0, 0.0
-        while True:
+        while not self._engine.keeps_back(key):
             sought = await depot.seek(key, codec, make=True, early=early)
             value, here = sought.value, self._engine.tiers.value(key)
             if sought.lease is not None:
@@ -310,6 +311,7 @@ class Recall:
             else:
                 await depot.pause(sought.wait, looks)
                 looks += 1
+        return None
 
     def _adopt(self, run: TaskRun, value: Value) -> None:
         self._engine.counts.fills -= 1
@@ -384,6 +386,7 @@ class Recall:
             payload = making.terms.codec.encode(value)
             tags = self.keeper.tags_of(making, value)
             outcome = self.keeper.keep(making, payload, tags, born=run.born, cost=cost, reads=run.reads)
+            self._engine.keep_back(run.key, (*(tags or ()), *run.reads.tags, key_tag(run.key)))
         except ValueNotStorable as error:
             self.keeper.refuse(making, error)
             outcome = Unstorable(value)

@@ -7,13 +7,17 @@ Memoised functions ask from threads while others cut, and take no lock. The orde
 
     cut:      the cut is in place → the position moves         a reader that sees the position sees the cut
     forget:   the floor has risen → the old cut is dropped     a reader looks for cuts first, at the floor last
+    release:  the cut is in place → the hold is dropped        a reader looks for holds first, for cuts then
+
+What is held is about to be changed, and nobody knows at which moment: whatever is made of it meanwhile is unusable.
 """
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from math import inf
 from types import MappingProxyType
 from typing import Final
 
@@ -26,6 +30,8 @@ CUTS = 100_000
 _FEWEST: Final = 256
 """Cuts for which a part of the log is worth while; of so many, all parts have about the same number."""
 
+_OVER: Final = 100
+"""Holds that are remembered to be over: our own are, before the log tells of them."""
 _GENERATION: Final = 1 << 160
 """Above every id of a shared log."""
 
@@ -111,9 +117,13 @@ class Stamps:
     __slots__ = (
         "_cutting",
         "_hard",
+        "_held",
+        "_holds",
         "_known",
         "_listening",
+        "_over",
         "_soft",
+        "_uncut",
         "complete",
         "floor",
         "generation",
@@ -128,7 +138,9 @@ class Stamps:
         """Id of the last cut; what begins to be produced now carries it."""
         self.complete = 0
         """Of all cuts up to this id every one has been applied. Our own may be known before others that come first."""
-        self.newest = 0
+        self.newest: float = 0
+        """What was born at this id, or later, is usable for certain; infinity while anything is held."""
+        self._uncut = 0
         """What was born at this id, or later, has not been cut."""
         self.meanwhile = 0
         """Cuts so far of which the shared log had not been told."""
@@ -140,6 +152,9 @@ class Stamps:
         self.revision = 0
         """Moves with every change: cuts of other processes may come later than younger ones of our own."""
         self._hard, self._soft = Cuts(limit), Cuts(limit)
+        self._holds: dict[int, tuple[str, ...]] = {}
+        self._held: dict[str, int] = {}  # by how many
+        self._over = deque[int](maxlen=_OVER)
         self.generation = 0
         """Moves with every reset."""
         self._cutting = threading.Lock()
@@ -147,11 +162,18 @@ class Stamps:
     def cut(self, tags: Iterable[str], *, soft: bool = False) -> int:
         """Invalidate everything under `tags` that was born before now; the id of the cut."""
         with self._cutting:
-            cut = self.position + 1
-            self._note(tuple(tags), cut, soft=soft)
-            self.position = self.newest = self.complete = cut
-            self.revision += 1
-        return cut
+            return self._cut(tuple(tags), soft=soft)
+
+    def hold(self, tags: tuple[str, ...]) -> int:
+        """Cut `tags`, and leave nothing that is made of them usable until they are released; the id of the cut."""
+        with self._cutting:
+            self._begin_hold(self.position + 1, tags)
+            return self._cut(tags, soft=False)
+
+    def release(self, hold: int, tags: tuple[str, ...]) -> int:
+        """Cut `tags`, which are held no more by this cut; the id of the new one."""
+        with self._cutting:
+            return self._cut(tags, soft=False, releases=hold)
 
     def clear(self) -> int:
         """Invalidate everything."""
@@ -183,15 +205,20 @@ class Stamps:
                     self._note(cut.tags, self.own(cut.id), soft=cut.soft)
                 else:
                     self._raise_floor(self.own(cut.id))
+                if cut.holds:
+                    self._begin_hold(self.own(cut.id), cut.tags)
+                if cut.releases:
+                    self._end_hold(self.own(cut.releases))
             self._complete([self.own(cut.id) for cut in cuts], self.own(position))
-            self.position = max(self.position, self.own(position))
-            self.newest = max(self.newest, self.position)
-            self.revision += 1
+            position = max(self.position, self.own(position))
+            self._move(position, uncut=max(self._uncut, position))
 
     def reset(self, position: int) -> None:
         """It is another log, or too much of it is gone: nothing that was made before is usable."""
         with self._cutting:
             self.generation += 1
+            self._holds.clear()
+            self._held.clear()
             self._begin_anew(self.own(position))
 
     def cut_meanwhile(self, tags: Iterable[str], *, soft: bool) -> None:
@@ -201,22 +228,22 @@ class Stamps:
         either, until the log has come so far.
         """
         with self._cutting:
-            named, self.newest = tuple(tags), max(self._known, self.position) + 1
+            named, cut = tuple(tags), max(self._known, self.position) + 1
             if named:
-                self._note(named, self.newest, soft=soft)
+                self._note(named, cut, soft=soft)
             else:
-                self._raise_floor(self.newest)
+                self._raise_floor(cut)
             self.meanwhile += 1
-            self.revision += 1
+            self._move(self.position, uncut=cut)
 
     def verdict(self, tags: Iterable[str], born: int) -> Verdict:
         """Whether a value with these tags, whose production began at `born`, may be used."""
         verdict, hard = Verdict.USABLE, self._hard.parts
         soft = self._soft.parts if self._soft.any else None
-        count = len(hard)
+        held, count = self._held, len(hard)
         for tag in tags:
             at = hash(tag) % count
-            if hard[at].get(tag, 0) > born:
+            if tag in held or hard[at].get(tag, 0) > born:
                 return Verdict.CUT
             if soft is not None and soft[at].get(tag, 0) > born:
                 verdict = Verdict.SOFT
@@ -227,6 +254,10 @@ class Stamps:
         with self._cutting:
             hard, soft = self._hard.sweep(), self._soft.sweep()
         return hard or soft
+
+    def is_held(self, tags: Iterable[str]) -> bool:
+        """Whether one of the tags is."""
+        return bool(self._held) and any(tag in self._held for tag in tags)
 
     @contextmanager
     def listening(self, tags: Iterable[str]) -> Generator[Heard]:
@@ -239,6 +270,35 @@ class Stamps:
         finally:
             with self._cutting:
                 self._listening.remove(heard)
+
+    def _cut(self, tags: tuple[str, ...], *, soft: bool, releases: int = 0) -> int:
+        cut = self.position + 1
+        self._note(tags, cut, soft=soft)
+        if releases:
+            self._end_hold(releases)
+        self.complete = cut
+        self._move(cut, uncut=cut)
+        return cut
+
+    def _move(self, position: int, *, uncut: int) -> None:
+        self._uncut = uncut
+        self.newest = inf if self._holds else uncut
+        self.position = position
+        self.revision += 1
+
+    def _begin_hold(self, hold: int, tags: tuple[str, ...]) -> None:
+        if hold in self._holds or hold in self._over:
+            return
+        self._holds[hold] = tags
+        for tag in tags:
+            self._held[tag] = self._held.get(tag, 0) + 1
+
+    def _end_hold(self, hold: int) -> None:
+        self._over.append(hold)
+        for tag in self._holds.pop(hold, ()):
+            self._held[tag] -= 1
+            if not self._held[tag]:
+                del self._held[tag]
 
     def _note(self, tags: Sequence[str], cut: int, *, soft: bool) -> None:
         for heard in self._listening:
@@ -267,5 +327,5 @@ class Stamps:
         self._raise_floor(position)
         self._hard.clear()
         self._soft.clear()
-        self.position = self.newest = self.complete = position
-        self.revision += 1
+        self.complete = position
+        self._move(position, uncut=position)

@@ -37,7 +37,8 @@ class Promise:
     """A cut that the store will make should nobody else do it."""
 
     store: Holds
-    token: bytes
+    tokens: list[bytes]
+    """Of the holds that are not over."""
     tags: tuple[str, ...]
 
 
@@ -81,7 +82,7 @@ class Telling:
         )
 
     async def promise(self, tags: tuple[str, ...]) -> "Promise | None":
-        """Have the store make a cut should nobody do it. None: it is not one that can.
+        """Have the store hold the tags, and cut them should nobody do it. None: it is not one that can.
 
         Raises:
             NotAcknowledged: The store did not answer; nothing has been done.
@@ -90,7 +91,7 @@ class Telling:
         if not isinstance(store, Holds):
             return None
         try:
-            return Promise(store, await self._reach.do(partial(store.hold, tags, HELD)), tags)
+            return Promise(store, [await self._reach.do(partial(store.hold, tags, HELD))], tags)
         except StoreError as error:
             message = f"{', '.join(tags)}: the store did not answer, so the change has not begun. {error}"
             raise NotAcknowledged(message) from error
@@ -100,12 +101,20 @@ class Telling:
         while True:
             await asyncio.sleep(HELD / 3)
             with contextlib.suppress(StoreError):  # told already; what was promised last stands
-                promise.token = await self._reach.do(partial(promise.store.hold, promise.tags, HELD))
+                promise.tokens.append(await self._reach.do(partial(promise.store.hold, promise.tags, HELD)))
+                await self._reach.do(partial(promise.store.release, promise.tokens[0], promise.tags))
+                del promise.tokens[0]
 
     async def keep(self, promise: "Promise") -> int:
         """Make the cut that was promised. Raises as `append` does; then the store makes it when its time is over."""
+
+        async def release() -> int:
+            for token in promise.tokens[:-1]:
+                await promise.store.release(token, promise.tags)
+            return await promise.store.release(promise.tokens[-1], promise.tags)
+
         return await self._told(
-            partial(promise.store.release, promise.token, promise.tags),
+            release,
             promise.tags,
             soft=False,
             otherwise=f"{', '.join(promise.tags)}: invalidated in this process only, for now.",

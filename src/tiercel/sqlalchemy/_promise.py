@@ -21,7 +21,7 @@ class Promise:
     def __init__(self, cache: Engine, tags: tuple[str, ...]) -> None:
         self._cache = cache
         self._tags = tags
-        self._change: AbstractAsyncContextManager[None] | None = None
+        self._change: AbstractAsyncContextManager[object] | None = None
 
     def __enter__(self) -> None:
         self.give()

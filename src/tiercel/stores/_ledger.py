@@ -1,6 +1,5 @@
 """What a local store knows of invalidations: the log, the cuts by tag, and the cuts that somebody has promised."""
 
-import secrets
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final
@@ -33,13 +32,24 @@ class Ledger:
         self._told = told
         self._meta, self._log = env.tables[b"meta"], env.tables[b"log"]
         self._cuts, self._holds = env.tables[b"cuts"], env.tables[b"holds"]
+        self._read: dict[bytes, Cut | None] = {}
+        """The promises that were there at the last look, by token; None where one cannot be read."""
 
     def position(self, transaction: Any) -> int:  # noqa: ANN401 - LMDB has no types
         """Id of the last record."""
         found = transaction.get(_POSITION, db=self._meta)
         return 0 if found is None else rows.to_number(found)
 
-    def cut(self, transaction: Any, tags: Sequence[str], *, soft: bool, space: bytes = b"") -> int:  # noqa: ANN401
+    def cut(  # noqa: PLR0913 - what a record may be
+        self,
+        transaction: Any,  # noqa: ANN401
+        tags: Sequence[str],
+        *,
+        soft: bool = False,
+        holds: bool = False,
+        releases: int = 0,
+        space: bytes = b"",
+    ) -> int:
         """Append a cut; no tags: of everything. Its id."""
         space = space or self._space
         cut = self._next(transaction)
@@ -47,12 +57,13 @@ class Ledger:
             hard, softly = self._cut_of(transaction, name)
             pair = rows.pair(hard, cut) if soft else rows.pair(cut, softly)
             transaction.put(name, pair, db=self._cuts)
-        transaction.put(rows.number(cut), rows.to_record(space, tags, soft=soft), db=self._log)
+        record = rows.to_record(space, tags, soft=soft, holds=holds, releases=releases)
+        transaction.put(rows.number(cut), record, db=self._log)
         return cut
 
     def verdict(self, transaction: Any, parcel: Parcel) -> bool | None:  # noqa: ANN401
         """Whether it has been cut softly; None where it has been cut hard."""
-        if parcel.born < self._floor(transaction):
+        if parcel.born < self._floor(transaction) or self._is_held(transaction, parcel.tags):
             return None
         soft = False
         for name in [self._space, *[rows.tag_key(self._space, tag) for tag in parcel.tags]]:
@@ -79,11 +90,34 @@ class Ledger:
     # -- promises ----------------------------------------------------------------------------------------------------
 
     def hold(self, transaction: Any, tags: Sequence[str], due: float) -> bytes:  # noqa: ANN401
-        """Promise a cut. The others learn of it by a record that cuts nothing."""
-        token = rows.moment(due) + secrets.token_bytes(8)
-        transaction.put(token, rows.to_record(self._space, tags, soft=False), db=self._holds)
-        transaction.put(rows.number(self._next(transaction)), b"", db=self._log)
+        """Cut tags, and promise to cut them again: until then they are held."""
+        token = rows.moment(due) + rows.number(self.cut(transaction, tags, holds=True))
+        transaction.put(token, rows.to_record(self._space, tags, holds=True), db=self._holds)
         return token
+
+    def held(self, transaction: Any) -> list[Cut]:  # noqa: ANN401
+        """The holds of this namespace that are not over."""
+        return [hold for hold in self._promises(transaction) if hold is not None]
+
+    def _is_held(self, transaction: Any, tags: Sequence[str]) -> bool:  # noqa: ANN401
+        """Whether one of the tags is; a promise that cannot be read holds all of them."""
+        return any(hold is None or not set(tags).isdisjoint(hold.tags) for hold in self._promises(transaction))
+
+    def _promises(self, transaction: Any) -> list[Cut | None]:  # noqa: ANN401
+        with transaction.cursor(db=self._holds) as cursor:
+            if not cursor.first():
+                return []
+            there = [(token, data) for token, data in cursor if data.startswith(self._space)]
+        read = self._read
+        self._read = {token: read[token] if token in read else self._promise(token, data) for token, data in there}
+        return list(self._read.values())
+
+    def _promise(self, token: bytes, data: bytes) -> Cut | None:
+        try:
+            return rows.of_record(self._space, rows.to_number(token[8:]), data)
+        except rows.UNREADABLE as error:
+            self._told(f"a promise, so that nothing is found: {error!r}")
+            return None
 
     def keep(self, transaction: Any, token: bytes) -> None:  # noqa: ANN401
         """Make the cut that was promised, unless somebody has."""
@@ -91,16 +125,17 @@ class Ledger:
         if held is not None:
             space = held[: len(self._space)]
             try:
-                cut = rows.of_record(space, 0, held)
+                hold = rows.to_number(token[8:])
+                cut = rows.of_record(space, hold, held)
             except rows.UNREADABLE as error:
                 self._told(f"a promise, so that everything is cut: {error!r}")
-                cut = None
-            self.cut(transaction, cut.tags if cut else (), soft=False, space=space)
+                hold, cut = 0, None
+            self.cut(transaction, cut.tags if cut else (), releases=hold, space=space)
 
     def release(self, transaction: Any, token: bytes, tags: Sequence[str]) -> int:  # noqa: ANN401
         """Make the cut, also where it has been made before: the change took longer than was thought."""
         transaction.delete(token, db=self._holds)
-        return self.cut(transaction, tags, soft=False)
+        return self.cut(transaction, tags, releases=rows.to_number(token[8:]))
 
     def overdue(self, transaction: Any, now: float) -> list[bytes]:  # noqa: ANN401
         """The promises, of whatever namespace, whose makers have not kept them."""

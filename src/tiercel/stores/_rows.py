@@ -20,6 +20,7 @@ _NUMBER: Final = Struct(">Q")
 _PAIR: Final = Struct(">QQ")
 _MILLISECONDS: Final = 1000
 _DIGEST: Final = 16
+_HOLDS: Final = "holds"
 _FAR: Final = 1e12
 
 Key = bytes
@@ -134,8 +135,11 @@ def of_row(data: bytes) -> Row:
     return Row(seq, put_at, parcel)
 
 
-def to_record(space: bytes, tags: Sequence[str], *, soft: bool) -> bytes:
-    return space + json.dumps([soft, *tags]).encode()
+def to_record(
+    space: bytes, tags: Sequence[str], *, soft: bool = False, holds: bool = False, releases: int = 0
+) -> bytes:
+    kind = _HOLDS if holds else releases or soft
+    return space + json.dumps([kind, *tags]).encode()
 
 
 def cuts_of(data: bytes) -> list[bytes]:
@@ -147,17 +151,19 @@ def cuts_of(data: bytes) -> list[bytes]:
 
 
 def of_record(space: bytes, cut: int, data: bytes) -> Cut | None:
-    """None where it is another namespace's, or cuts nothing. Raises one of `UNREADABLE` where it is none."""
-    if not data:
+    """None where it is another namespace's. Raises one of `UNREADABLE` where it is none."""
+    if not data.startswith(space):
         return None
-    soft, tags = _record(data[_DIGEST:])
-    return Cut(id=cut, tags=tags, soft=soft) if data.startswith(space) else None
+    kind, tags = _record(data[_DIGEST:])
+    releases = 0 if isinstance(kind, bool | str) else kind
+    return Cut(id=cut, tags=tags, soft=kind is True, holds=kind == _HOLDS, releases=releases)
 
 
-def _record(data: bytes) -> tuple[bool, tuple[str, ...]]:
+def _record(data: bytes) -> tuple[bool | int | str, tuple[str, ...]]:
+    """Whether it cuts softly, or holds, or the id of the cut whose hold it ends; and the tags."""
     match json.loads(data):
-        case [bool(soft), *tags]:
-            return soft, _texts(tags)
+        case [(bool() | int() | "holds") as kind, *tags]:
+            return kind, _texts(tags)
         case _:
             raise ValueError("it is no record")
 

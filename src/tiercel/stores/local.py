@@ -172,7 +172,7 @@ class LocalStore:
         return self._read(self._entered().peers)
 
     async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
-        """Promise a cut of these tags, in so many seconds at the latest."""
+        """Cut these tags and hold them, for so many seconds at the most."""
         token = await self._write(partial(self._entered().hold, tuple(tags), self._now() + seconds))
         self.current()
         return token
@@ -276,8 +276,8 @@ class _Open:
             # Inside: once the file is gone, nothing of it is applied after what the next one says.
             if cuts is None:
                 self._log.reset(position)
-            else:
-                self._log.apply(cuts, position)
+                cuts = self._ledger.held(transaction)
+            self._log.apply(cuts, position)
             self.seen, self.promised, self._distrusted = position, promised, ""
         return word <= position
 

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tiercel._core.events import Event
@@ -335,20 +336,47 @@ class StoreContract(ABC):
             await _until(lambda: _is_current(one))
         assert not one.store.current()
 
-    async def test_what_is_held_is_cut_when_it_is_released(self, place: Any) -> None:
-        """And not before."""
-        one = self._opened(place)
+    async def test_what_is_held_is_found_by_nobody_whenever_it_was_made(self, place: Any) -> None:
+        """Until all who hold it have released it, and it is made anew."""
+        one, other = self._opened(place), self._opened(place)
+        stores = [store for store in (one.store, other.store) if isinstance(store, Holds)]
+        if not stores:
+            return
+        async with one.running(), other.running():
+            for key, tags in ((_KEY, ("a", "b")), (b"kept", ("c",))):
+                await one.store.put(key, b"", parcel(tags=tags, born=one.log.position), None)
+            for store, token in [(store, await store.hold(["x", "b"], 30.0)) for store in stores]:
+                assert await _kept(one) == await _kept(other) == []
+                await one.store.put(_KEY, b"", parcel(tags=("a", "b"), born=one.log.position), None)
+                assert await _kept(one) == await _kept(other) == []
+                await store.release(token, ["x", "b"])
+            assert await _kept(one) == await _kept(other) == []
+            await other.store.put(_KEY, b"", parcel(tags=("a", "b"), born=other.log.position), None)
+            assert len(await _kept(one)) == len(await _kept(one, b"kept")) == 1
+
+    async def test_what_is_held_is_a_record_of_the_log(self, place: Any) -> None:
+        """As is its release, which names it; and whoever begins in between is told, too."""
+        one, other, late = self._opened(place), self._opened(place), self._opened(place)
         if not isinstance(one.store, Holds):
             return
-        async with one.running():
-            await one.store.put(_KEY, b"", parcel(tags=("a",), born=one.log.position), None)
-            token = await one.store.hold(["a"], 30.0)
-            assert len(await _kept(one)) == 1
-            cut = await one.store.release(token, ["a"])
-            assert one.log.position >= cut
-            assert await _kept(one) == []
+        async with one.running(), other.running():
+            await one.store.append(["before"])
+            over, token = await one.store.hold(["over"], 30.0), await one.store.hold(["a", "b"], 30.0)
+            hold = one.log.cuts[-1]
+            assert hold == Cut(id=one.log.position, tags=("a", "b"), holds=True)
+            if isinstance(other.store, Coherent):
+                await _until(partial(_is_at, other, hold.id))
+                assert other.log.cuts[-1] == hold
+            await one.store.release(over, ["over"])
+            async with late.running():
+                assert late.log.cuts == [hold]
+                cut = await one.store.release(token, ["a", "b"])
+                for each in (other, late):
+                    if isinstance(each.store, Coherent):
+                        await _until(partial(_is_at, each, cut))
+                        assert each.log.cuts[-1] == Cut(id=cut, tags=("a", "b"), releases=hold.id)
 
-    async def test_what_is_held_is_cut_also_if_nobody_releases_it(self, place: Any) -> None:
+    async def test_what_is_held_is_released_also_if_nobody_does_it(self, place: Any) -> None:
         """Whoever holds it may have died after the commit."""
         one, other = self._opened(place), self._opened(place)
         if not isinstance(one.store, Holds):
@@ -357,9 +385,12 @@ class StoreContract(ABC):
             async with one.running():
                 await one.store.put(_KEY, b"", parcel(tags=("a",), born=one.log.position), None)
                 await one.store.hold(["a"], 0.1)
-            await asyncio.sleep(0.2)
             deadline = asyncio.get_running_loop().time() + 5.0
-            while await _kept(other):
+            while True:
+                assert all(kept.parcel.blob == b"new" for kept in await _kept(other))
+                await other.store.put(_KEY, b"", parcel(b"new", tags=("a",), born=other.log.position), None)
+                if await _kept(other):
+                    break
                 assert asyncio.get_running_loop().time() < deadline
                 await asyncio.sleep(0.01)
 
@@ -419,6 +450,10 @@ async def _wanting(opened: Opened, *, key: bytes = _KEY, lease: float = _LEASE, 
 
 def _is_current(opened: Opened) -> bool:
     return isinstance(opened.store, Coherent) and opened.store.current()
+
+
+def _is_at(opened: Opened, cut: int) -> bool:
+    return _is_current(opened) and opened.log.position >= cut
 
 
 async def _until(true: Any) -> None:

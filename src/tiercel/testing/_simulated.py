@@ -44,11 +44,16 @@ class _Space:
         self.all = 0
         self.rows: dict[bytes, list[_Row]] = {}
         self.leases: dict[tuple[bytes, bytes], _Lease] = {}
-        self.holds: dict[bytes, tuple[float, tuple[str, ...]]] = {}
+        self.holds: dict[int, Cut] = {}
+        self.due: dict[int, float] = {}
+        """When each hold ends by itself."""
 
     def cut(self, cut: Cut) -> None:
         self.head = cut.id
         self.records.append(cut)
+        if cut.holds:
+            self.holds[cut.id] = cut
+        self.holds.pop(cut.releases, None)
         if not cut.tags:
             self.all = cut.id
         for tag in cut.tags:
@@ -57,7 +62,7 @@ class _Space:
     def lose(self, records: int) -> None:
         kept = self.records[: max(0, len(self.records) - records)]
         self.head, self.all = 0, 0
-        for lost in (self.records, self.hard, self.soft, self.leases):
+        for lost in (self.records, self.hard, self.soft, self.leases, self.holds):
             lost.clear()
         for cut in kept:
             self.cut(cut)
@@ -114,8 +119,10 @@ class SimulatedServer:
     def fail_over(self, lost: int) -> None:
         """Let a replica take over which has not seen the last few records; nor any lease."""
         self._run_anew()
-        for space in self._spaces.values():
+        for namespace, space in self._spaces.items():
             space.lose(lost)
+            for hold in space.holds.values():  # its end may have been lost, too
+                self._end(namespace, hold)
 
     def restart(self) -> None:
         """Come back empty."""
@@ -146,20 +153,36 @@ class SimulatedServer:
         """What is kept of a namespace."""
         return self._spaces.setdefault(namespace, _Space())
 
-    def greet(self, namespace: str) -> tuple[int, int, int]:
-        """Which run this is; and the epoch and the head of the log, where what an earlier run knew may be missing."""
+    def greet(self, namespace: str) -> tuple[int, int, int, list[Cut]]:
+        """Which run this is; and its epoch, head and holds, where what an earlier run knew may be missing."""
         space = self.space(namespace)
         if space.greeted != self.run:
             self._epochs += 1
             space.greeted, space.epoch = self.run, self._epochs
-        return self.run, space.epoch, space.head
+        return self.run, space.epoch, space.head, list(space.holds.values())
 
-    def cut(self, namespace: str, tags: tuple[str, ...], *, soft: bool) -> int:
-        """Append to the log."""
+    def cut(self, namespace: str, cut: Cut) -> Cut:
+        """Append to the log; the record, with its id."""
         space = self.space(namespace)
-        space.cut(Cut(id=space.head + 1, tags=tags, soft=soft))
+        cut = replace(cut, id=space.head + 1)
+        space.cut(cut)
         self._wake()
-        return space.head
+        return cut
+
+    def hold(self, namespace: str, tags: tuple[str, ...], seconds: float) -> Cut:
+        """Append to the log that they are held, for so long at the most."""
+        hold = self.cut(namespace, Cut(id=0, tags=tags, holds=True))
+        self.space(namespace).due[hold.id] = _now() + seconds
+        self._end(namespace, hold)
+        return hold
+
+    def _end(self, namespace: str, hold: Cut) -> None:
+        asyncio.get_running_loop().call_at(self.space(namespace).due[hold.id], self._keep, namespace, hold)
+
+    def _keep(self, namespace: str, hold: Cut) -> None:
+        """Make the cut that was promised, if nobody has."""
+        if self.space(namespace).holds.get(hold.id) is hold:
+            self.cut(namespace, Cut(id=0, tags=hold.tags, releases=hold.id))
 
     def _run_anew(self) -> None:
         self.run += 1
@@ -235,26 +258,22 @@ class SimulatedStore:
     async def append(self, tags: Sequence[str], *, soft: bool = False) -> int:
         """Cut tags; no tags: everything."""
         await self._reached()
-        return await self._cut(tuple(tags), soft=soft)
+        return await self._appended(self._server.cut(self._namespace, Cut(id=0, tags=tuple(tags), soft=soft)))
 
     def current(self) -> bool:
         """Whether all is known that was cut until `delta` ago."""
         return self._log is not None and _now() - self._asof <= self.delta
 
     async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
-        """Promise a cut."""
+        """Cut tags and hold them."""
         await self._reached()
-        token = self._token()
-        self._space.holds[token] = _now() + seconds, tuple(tags)
-        asyncio.get_running_loop().call_later(seconds, self._keep, token)
-        await self._server.left()
-        return token
+        return b"%d" % await self._appended(self._server.hold(self._namespace, tuple(tags), seconds))
 
     async def release(self, token: bytes, tags: Sequence[str]) -> int:
         """Make the cut that was promised, whether or not it has been made before."""
         await self._reached()
-        self._space.holds.pop(token, None)
-        return await self._cut(tuple(tags), soft=False)
+        release = Cut(id=0, tags=tuple(tags), releases=int(token))
+        return await self._appended(self._server.cut(self._namespace, release))
 
     @property
     def _space(self) -> _Space:
@@ -269,23 +288,24 @@ class SimulatedStore:
             await self._server.reached()
             if self._server.run == self._run:
                 return
-            run, epoch, head = self._server.greet(self._namespace)
+            greeted = self._server.greet(self._namespace)
             await self._server.left()
-            self._greeted(run, epoch, head)
+            self._greeted(*greeted)
 
-    def _greeted(self, run: int, epoch: int, head: int) -> None:
+    def _greeted(self, run: int, epoch: int, head: int, holds: Sequence[Cut]) -> None:
         """Another server, or the same after a restart: what was acknowledged may be missing there."""
         self._run = max(self._run, run)
         if self._log is not None and epoch > self._epoch:
             self._epoch, self._position, self._asof = epoch, head, -inf
             self._log.reset(head)
+            self._log.apply(holds, head)
 
-    async def _cut(self, tags: tuple[str, ...], *, soft: bool) -> int:
-        epoch, cut = self._epoch, self._server.cut(self._namespace, tags, soft=soft)
+    async def _appended(self, cut: Cut) -> int:
+        epoch = self._epoch
         await self._server.left()
         if self._log is not None and self._epoch == epoch:  # else it has been reset, and nothing is left to be cut
-            self._log.apply([Cut(id=cut, tags=tags, soft=soft)], cut)
-        return cut
+            self._log.apply([cut], cut.id)
+        return cut.id
 
     async def _follow(self, log: Log) -> None:
         """The tail: any answer proves that all is known that was cut before it was asked for."""
@@ -303,6 +323,7 @@ class SimulatedStore:
             space = self._space
             head, cuts = space.head, [cut for cut in space.records if cut.id > max(self._position, space.trimmed)]
             gap = space.trimmed > self._position
+            cuts = [*space.holds.values(), *cuts] if gap else cuts
             await self._server.left()
             if self._epoch == epoch:
                 self._follows(log, cuts, head, gap=gap)
@@ -312,13 +333,7 @@ class SimulatedStore:
         """What has come; if some of it is missing, everything may have been cut."""
         if gap:
             log.reset(head)
-        else:
-            log.apply(cuts, head)
-
-    def _keep(self, token: bytes) -> None:
-        held = self._space.holds.pop(token, None)
-        if held is not None:
-            self._server.cut(self._namespace, held[1], soft=False)
+        log.apply(cuts, head)
 
     def _token(self) -> bytes:
         self._tokens += 1
@@ -350,6 +365,7 @@ class SimulatedStore:
             or age >= parcel.retain_for
             or parcel.born <= ask.above
             or parcel.born < born
+            or any(not set(hold.tags).isdisjoint(parcel.tags) for hold in self._space.holds.values())
         ):
             return None
         soft = any(self._space.soft.get(tag, 0) > parcel.born for tag in parcel.tags)

@@ -53,7 +53,7 @@ class Orders:
             made.lines.append(Line(product_id=line.product_id, quantity=line.quantity, price=price))
         await session.flush()
         tags = [f"product:{line.product_id}" for line in made.lines]
-        # Told before the commit that these are about to fall, the store cuts them even if this process dies at it.
+        # Held from before the commit: nobody gets what was there, even if this process dies at it.
         async with self.cache.mutation(*tags, "products", f"orders:{made.user_id}"):
             await session.commit()
         return OrderOut.model_validate(made)

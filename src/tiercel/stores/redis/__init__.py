@@ -22,6 +22,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, Final
@@ -44,7 +45,7 @@ from tiercel.stores.redis._places import (
     place,
     shown,
 )
-from tiercel.stores.redis._rows import is_due, of_record, to_found, to_judge, to_row, with_verdict
+from tiercel.stores.redis._rows import is_due, of_promise, of_record, to_found, to_judge, to_row, with_verdict
 from tiercel.stores.redis._scripts import Script
 
 _log = logging.getLogger("tiercel")
@@ -214,16 +215,20 @@ class RedisStore:
 
     async def append(self, tags: Sequence[str], *, soft: bool = False) -> int:
         """Cut tags; no tags: everything of the namespace."""
-        return await self._cut(tags, b"", soft=soft)
+        given: Command = (int(soft), b"", *map(_encoded, tags))
+        return int((await self._cut(scripts.APPEND, given, Cut(id=0, tags=tuple(tags), soft=soft)))[1])
 
     async def hold(self, tags: Sequence[str], seconds: float) -> bytes:
-        """Promise a cut of these tags, in so many seconds at the latest."""
-        given: Command = (self._epoch, int(seconds * 1_000_000), secrets.token_bytes(8), *map(_encoded, tags))
-        return bytes((await self._ask(scripts.HOLD, [self._control], *given))[1])
+        """Cut these tags and hold them, for so many seconds at the most."""
+        given: Command = (int(seconds * 1_000_000), *map(_encoded, tags))
+        _, hold, promise = await self._cut(scripts.HOLD, given, Cut(id=0, tags=tuple(tags), holds=True))
+        return b"%d %b" % (hold, promise)
 
     async def release(self, token: bytes, tags: Sequence[str]) -> int:
         """Make the cut that was promised, whether or not it has been made before."""
-        return await self._cut(tags, token, soft=False)
+        hold, _, promise = token.partition(b" ")
+        made = Cut(id=0, tags=tuple(tags), releases=int(hold))
+        return int((await self._cut(scripts.APPEND, (0, promise), made))[1])
 
     async def applied(self, cut: int, within: float) -> tuple[str, ...]:
         """Wait until each process has applied the cut, or has been silent for so long that it does not trust itself."""
@@ -244,18 +249,19 @@ class RedisStore:
         """Whether all is known that was cut until Δ ago."""
         return self._log is not None and _now() - self._asof <= DELTA
 
-    async def _cut(self, tags: Sequence[str], promise: bytes, *, soft: bool) -> int:
+    async def _cut(self, script: Script, given: Command, made: Cut) -> list[Any]:
+        """The answer of a script that appends a record, which is applied here under the id that it got."""
         known = max(self._position, self._last)
-        given: Command = (self._epoch, int(soft), promise, *map(_encoded, tags))
-        cut = int((await self._ask(scripts.APPEND, [self._control], *given))[1])
+        answer = await self._ask(script, [self._control], self._epoch, *given)
+        cut = int(answer[1])
         if cut <= known:
             self._line.drop()
             message = f"{self._where}: the log ended before what is known of it; the server has lost its end"
             raise StoreError(message)
         if self._log is not None:
-            self._log.apply([Cut(id=cut, tags=tuple(tags), soft=soft)], cut)
+            self._log.apply([replace(made, id=cut)], cut)
             self._last = max(self._last, cut)
-        return cut
+        return answer
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -314,12 +320,12 @@ class RedisStore:
         await scripts.load(connection)
         known = (secrets.token_hex(8), self._epoch, max(self._position, self._last))
         await connection.send_command("EVALSHA", scripts.GREET.digest, 1, self._control, *known)
-        epoch, head, longest, policy = await connection.read_response()
+        epoch, head, longest, policy, held = await connection.read_response()
         if self._log is None or epoch == self._epoch:
             return
         self._epoch, self._position, self._last, self._asof, self._since = epoch, int(head), 0, -inf, _now()
         self._before, self._longest = int(longest), (0, int(longest))
-        self._log.reset(int(head))
+        self._begin_anew(self._log, int(head), held)
         if policy.startswith(b"allkeys"):
             why = "may evict the invalidations, which is a cold cache: set maxmemory-policy to volatile-lru"
             self._tell(Failed(where=self._where, error=StoreError(f"its policy {policy.decode()} {why}")))
@@ -368,22 +374,34 @@ class RedisStore:
         if tended[0] != b"ok" or self._log is None or self._epoch != epoch:
             return False
         records = [of_record(*record) for record in streams[0][1]] if streams else []
-        if records:
-            self._advance(self._log, records)
-        elif self._position < tended[1]:  # the log has gone, and what was appended with it
-            self._log.reset(tended[1])
-            self._position = tended[1]
+        if records and records[0].id == self._position + 1:
+            self._log.apply(records, records[-1].id)
+            self._position = records[-1].id
+        elif records or self._position < tended[1]:  # the log was trimmed; or has gone, and what was appended with it
+            held = await self._holds(connection)
+            if self._epoch != epoch:
+                return False
+            position = records[-1].id if records else tended[1]
+            self._begin_anew(self._log, position, held)
+            self._position = position
         if self._position >= tended[1]:
             self._asof = sent
         return True
 
-    def _advance(self, log: Log, records: list[Cut]) -> None:
-        last = records[-1].id
-        if records[0].id > self._position + 1:  # the log was trimmed meanwhile
-            log.reset(last)
-        else:
-            log.apply(records, last)
-        self._position = last
+    async def _holds(self, connection: Connection) -> list[Any]:
+        """What is held; asked for until nothing that this process has done meanwhile can be missing."""
+        while True:
+            last = self._last
+            await connection.send_command("EVALSHA", scripts.HELD.digest, 1, self._control)
+            async with asyncio.timeout(DELTA):
+                held: list[Any] = await connection.read_response()
+            if last == self._last:
+                return held
+
+    def _begin_anew(self, log: Log, position: int, held: Sequence[Any]) -> None:
+        """What was known is of no use; but for what is being changed."""
+        log.reset(position)
+        log.apply([of_promise(*promise) for promise in held], position)
 
     async def _renew(self) -> None:
         """Leases are short, so that one of a process that has died ends soon; of one that lives they are renewed."""

@@ -60,7 +60,18 @@ def is_due(rows: list[Any], early: float) -> bool:
 def of_record(name: bytes, fields: list[bytes]) -> Cut:
     """A record of the log."""
     given = dict(zip(fields[::2], fields[1::2], strict=True))
-    return Cut(id=int(name.partition(b"-")[0]), tags=tuple(_tags(given[b"t"])), soft=given[b"s"] == b"1")
+    return Cut(
+        id=int(name.partition(b"-")[0]),
+        tags=tuple(_tags(given[b"t"])),
+        soft=given[b"s"] == b"1",
+        holds=b"h" in given,
+        releases=int(given.get(b"r", 0)),
+    )
+
+
+def of_promise(hold: int, tags: list[bytes]) -> Cut:
+    """A hold that is not over."""
+    return Cut(id=hold, tags=tuple([tag.decode("utf-8", "surrogatepass") for tag in tags]), holds=True)
 
 
 def _kept(row: list[Any]) -> Kept:

@@ -25,6 +25,7 @@ FETCH: Final = _script("fetch")
 PUT: Final = _script("put")
 APPEND: Final = _script("append")
 HOLD: Final = _script("hold")
+HELD: Final = _script("held")
 TEND: Final = _script("tend")
 WITNESSES: Final = _script("witnesses")
 RENEW: Final = _script("renew")
@@ -33,7 +34,7 @@ JUDGE: Final = _script("judge")
 LEASE: Final = _script("lease")
 DROP: Final = _script("drop")
 
-ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, TEND, WITNESSES, RENEW, LENGTHEN, JUDGE, LEASE, DROP)
+ALL: Final = (GREET, FETCH, PUT, APPEND, HOLD, HELD, TEND, WITNESSES, RENEW, LENGTHEN, JUDGE, LEASE, DROP)
 
 
 async def load(connection: Connection) -> None:

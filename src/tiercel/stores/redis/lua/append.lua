@@ -4,7 +4,7 @@ if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return {'epoch'}
 end
 if ARGV[3] ~= '' then
-  redis.call('ZREM', KEYS[1] .. ':holds', ARGV[3])
+  return {'ok', keep(KEYS[1], ARGV[3])}
 end
 local tags = {}
 for index = 4, #ARGV do

@@ -14,15 +14,21 @@ local function text(id)
   return string.format('%.0f', id)
 end
 
+-- The tags that are held, once somebody has asked.
+local held
+
 -- Head of the log, and its floor: what was born before that is cut. nil if it is another epoch; where the log is
 -- elsewhere, 0.
 local function known(control, epoch)
   if not control then
     return 0, 0
   end
-  local found = redis.call('HMGET', control, 'epoch', 'head', 'floor')
+  local found = redis.call('HMGET', control, 'epoch', 'head', 'floor', 'held')
   if found[1] ~= epoch then
     return nil
+  end
+  if not found[4] then
+    held = {} -- nearly always: whoever judges a row need not look
   end
   return tonumber(found[2] or 0), tonumber(found[3] or 0)
 end
@@ -40,14 +46,40 @@ local function cuts(control, tag)
   return tonumber(hard) or 0, tonumber(soft) or 0
 end
 
--- Append a cut to the log; no tags: of everything. Its id.
-local function cut(control, tags, soft)
+-- The promises that are not kept: for each the id of the cut that began it, and the tags that it holds.
+local function promises(control)
+  local found = {}
+  for _, promise in ipairs(redis.call('ZRANGE', control .. ':holds', 0, -1)) do
+    local kept = cmsgpack.unpack(promise)
+    found[#found + 1] = {tonumber(kept[1]) or 0, kept[2]}
+  end
+  return found
+end
+
+-- Whether a tag is held: somebody is about to change it, and nothing that is made of it may be used.
+local function is_held(control, tag)
+  if not control then
+    return false
+  end
+  if not held then
+    held = {}
+    for _, promise in ipairs(promises(control)) do
+      for _, name in ipairs(promise[2]) do
+        held[name] = true
+      end
+    end
+  end
+  return held[tag]
+end
+
+-- Append a cut to the log; no tags: of everything. Its id. It may hold the tags ('h'), or release those of a promise ('r').
+local function cut(control, tags, soft, ...)
   local id = redis.call('HINCRBY', control, 'head', 1)
   local record = {}
   for _, tag in ipairs(tags) do
     record[#record + 1] = #tag .. ':' .. tag
   end
-  redis.call('XADD', control .. ':log', 'MAXLEN', '~', RECORDS, text(id) .. '-0', 's', soft, 't', table.concat(record))
+  redis.call('XADD', control .. ':log', 'MAXLEN', '~', RECORDS, text(id) .. '-0', 's', soft, 't', table.concat(record), ...)
   -- Cuts are beside the epoch, so that no server evicts them without it. They are let go of when they should hit nothing
   -- any more; what is stored all the same, later than anybody thought, is below the floor that they leave behind.
   local now, ends, floor = math.floor(clock() / 1000), control .. ':ends', #tags == 0 and id or 0
@@ -71,6 +103,16 @@ local function cut(control, tags, soft)
     redis.call('ZADD', ends, text(last), tag)
   end
   return id
+end
+
+-- Make the cut that was promised.
+local function keep(control, promise)
+  local kept = cmsgpack.unpack(promise)
+  redis.call('ZREM', control .. ':holds', promise)
+  if redis.call('ZCARD', control .. ':holds') == 0 then
+    redis.call('HDEL', control, 'held')
+  end
+  return cut(control, kept[2], '0', 'r', text(tonumber(kept[1]) or 0))
 end
 
 -- What is stored of one variant, without its bytes.
@@ -116,7 +158,7 @@ local function verdict(control, row, epoch, floor, now)
   local found = 'fine'
   for _, tag in ipairs(row[TAGS]) do
     local hard, soft = cuts(control, tag)
-    if row[BORN] < hard then
+    if row[BORN] < hard or is_held(control, tag) then
       return 'gone'
     end
     if row[BORN] < soft then

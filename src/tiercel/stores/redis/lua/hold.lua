@@ -1,12 +1,14 @@
--- Promise a cut, which is made in so many microseconds if nobody has made it by then.
--- KEYS: control. ARGV: epoch, microseconds, token, the tags.
+-- Cut tags, and hold them; they are cut again in so many microseconds if nobody has done it by then.
+-- KEYS: control. ARGV: epoch, microseconds, the tags.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return {'epoch'}
 end
 local tags = {}
-for index = 4, #ARGV do
+for index = 3, #ARGV do
   tags[#tags + 1] = ARGV[index]
 end
-local promise = cmsgpack.pack({ARGV[3], tags})
+local id = cut(KEYS[1], tags, '0', 'h', '1')
+local promise = cmsgpack.pack({id, tags})
+redis.call('HSET', KEYS[1], 'held', '1')
 redis.call('ZADD', KEYS[1] .. ':holds', text(clock() + tonumber(ARGV[2])), promise)
-return {'ok', promise}
+return {'ok', id, promise}

@@ -6,8 +6,7 @@ if not head or head < tonumber(ARGV[3]) then
 end
 local now, processes = clock(), KEYS[1] .. ':processes'
 for _, promise in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1] .. ':holds', '-inf', text(now), 'LIMIT', 0, 100)) do
-  redis.call('ZREM', KEYS[1] .. ':holds', promise)
-  cut(KEYS[1], cmsgpack.unpack(promise)[2], '0')
+  keep(KEYS[1], promise)
 end
 -- A script that has begun to write is not stopped for want of memory: a server that is full does not fence anybody.
 redis.call('HDEL', processes, ARGV[2])

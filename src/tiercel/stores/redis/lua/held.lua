@@ -1,0 +1,3 @@
+-- What is held, and by which cuts.
+-- KEYS: control.
+return promises(KEYS[1])
