@@ -20,6 +20,9 @@ from tiercel._engine.encoder import INLINE, Encoder
 from tiercel._engine.tiers import key_tag
 from tiercel.testing import SimulatedServer, SimulatedStore
 
+pytestmark = pytest.mark.usefixtures("road")
+
+
 JSON: Header = (b"content-type", b"application/json")
 BODY = b'{"name": "a diamond", "price": 326}, ' * 50
 LARGE = BODY * (2 * INLINE // len(BODY) + 1)

@@ -15,6 +15,9 @@ from tiercel._core.shards import PARTS
 from tiercel._engine.flights import Flight
 from tiercel._engine.tiers import VARIANTS, key_tag
 
+pytestmark = pytest.mark.usefixtures("road")
+
+
 KEY = b"k" * 16
 
 

@@ -14,6 +14,8 @@ from tiercel._core.events import Event
 from tiercel._engine.explain import Explanation
 from tiercel.testing import VirtualClock
 
+pytestmark = pytest.mark.usefixtures("road")
+
 
 class Seen:
     def __init__(self) -> None:

@@ -25,6 +25,8 @@ class Line(asyncio.Transport):
         self.closed = False
         self.paused = False
         self.writes: list[bytes] = []
+        self.strict: Any = None
+        """A protocol that is to wait with more until what it has written is read."""
         self._arrived = asyncio.Event()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -33,6 +35,8 @@ class Line(asyncio.Transport):
         self.received += data
         self.writes.append(bytes(data))
         self._arrived.set()
+        if data and self.strict is not None:
+            self.strict.pause_writing()
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -134,12 +138,16 @@ class OverTheWire:
         self._wire = self._wire or Wire(self.app)
         protocol, line = self._wire.connect(scope.get("client") or ("10.0.0.1", 1234))
         heard = protocol.app = Heard(protocol.app)
+        line.strict = protocol
         data, others = await _request(scope, receive), set(self._wire.state.tasks)
         protocol.data_received(data)
         own = self._wire.state.tasks - others
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await self._answer(scope["method"], line, send, leaving, heard)
+            if leaving.done():
+                protocol.connection_lost(None)
+            protocol.resume_writing()
             if own:  # as whoever calls an application itself does
                 await asyncio.wait(own)
             if heard.error is not None:
@@ -178,6 +186,7 @@ class OverTheWire:
     async def _more(self, line: Line, read: int, leaving: "asyncio.Future[None]", heard: "Heard") -> bool:
         """Whether there is more to read, be it the end: not where the client left, or what comes is an excuse."""
         if read == len(line.received) and not line.closed:
+            line.strict.resume_writing()
             waiting = asyncio.ensure_future(line.arrived(read))
             await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
