@@ -56,6 +56,10 @@ bench: $(VENV)/.dev  ## the benchmarks; QUICK=1 for the short ones
 
 # --------------------------------------------------------------------------------------------------------- to test
 
+# All tests of a file run in one process, so that what they share is started once; files in their order, and not by
+# how many tests they have: the longest are not those with the most.
+ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: check unit storefront docs  ## everything: lint, types, layers, tests with coverage, documentation
 
 check: lint types layers  ## lint, types and layers: seconds
@@ -74,14 +78,16 @@ layers: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	@command -v redis-server >/dev/null && command -v openssl >/dev/null || scripts/need redis-server openssl
-	@$(PYTHON_BIN)/coverage run -m pytest --quiet
+	@$(PYTHON_BIN)/coverage erase
+	@$(PYTHON_BIN)/coverage run -m pytest --quiet $(ON_ALL_CORES)
+	@$(PYTHON_BIN)/coverage combine --quiet
 	@$(PYTHON_BIN)/coverage report
 
 storefront: $(VENV)/.dev
 	@command -v curl >/dev/null || scripts/need curl
 	@command -v redis-server >/dev/null || scripts/need redis-server
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || scripts/need postgresql
-	@$(PYTHON_BIN)/python -m pytest --quiet examples/storefront/tests
+	@$(PYTHON_BIN)/python -m pytest --quiet $(ON_ALL_CORES) examples/storefront/tests
 
 # ------------------------------------------------------------------------------------------------------- to tidy up
 
@@ -95,5 +101,5 @@ lock: $(VENV)/.dev  ## choose the newest versions of everything that is installe
 		$(LOCK) $$peer.in --constraints requirements/dev.txt --output-file $$peer.txt || exit 1; done
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) .venv-peers site dist .coverage examples/storefront/*.db* examples/storefront/*.cache
+	rm -rf $(VENV) .venv-peers site dist .coverage* examples/storefront/*.db* examples/storefront/*.cache
 	find . -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +

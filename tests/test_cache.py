@@ -156,7 +156,6 @@ def test_what_the_program_says_itself_wins_over_the_environment(monkeypatch: pyt
         ({"observers": [print]}, "Cache(observers=): [<built-in function print>] is no list of objects with a method"),
         ({"observers": Seen()}, "Cache(observers=)"),
     ],
-    ids=repr,
 )
 def test_a_setting_that_cannot_work_is_refused_with_its_name(given: dict[str, Any], says: str) -> None:
     assert says in refusal(lambda: Cache(**given))

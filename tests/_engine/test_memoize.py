@@ -373,7 +373,6 @@ def test_what_yields_is_refused(cache: Cache, function: Any) -> None:
         Keyed("a"),
         7,
     ],
-    ids=repr,
 )
 def test_what_is_not_made_by_def_is_refused_with_a_way_out(cache: Cache, function: Any) -> None:
     """Partials and bound methods carry arguments that are in no key; nothing tells the others' names or types."""
