@@ -9,19 +9,32 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 BUS = 10_000
 """The servers of a cluster talk to each other on a port that is so much higher."""
 
 
 def free_port() -> int:
+    """A port that nobody listens on, nor on that of its bus, until it is used.
+
+    Below those that the system itself gives to clients, and of each process of tests its own: in between comes nobody.
+    """
     while True:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port: int = found.getsockname()[1]
-        with socket.socket() as beside, suppress(OSError, OverflowError):
+        port = _DICE.randrange(10_000, 10_000 + BUS, PROCESSES) + _OWN
+        with socket.socket() as found, socket.socket() as beside, suppress(OSError):
+            found.bind(("127.0.0.1", port))
             beside.bind(("127.0.0.1", port + BUS))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
+
+
+PROCESSES = 16
+_OWN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES
+_DICE = SystemRandom()
+"""Not the one that Hypothesis begins anew for each test."""
+_given = set[int]()
 
 
 class Server:

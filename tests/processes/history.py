@@ -3,12 +3,15 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from running import Service
+from running import Service, until
 
 KEYS = ("a", "b", "c")
+ENOUGH = 500
+"""Reads of one history."""
 
 
 @dataclass
@@ -28,14 +31,22 @@ class History:
     refused: int = 0
     """Invalidations that were not acknowledged."""
     violations: list[str] = field(default_factory=list[str])
+    _over: bool = False
 
-    async def played(self, seconds: float, *, clients: int = 8) -> None:
-        """Read and write for so long."""
-        end = time.monotonic() + seconds
-        await asyncio.gather(*[self._client(random.Random(number), end) for number in range(clients)])
+    @asynccontextmanager
+    async def playing(self, *, clients: int = 8) -> AsyncGenerator[None]:
+        """Read and write while something happens, and after that until enough was read, however slow the machine."""
+        going = [asyncio.create_task(self._client(random.Random(number))) for number in range(clients)]
+        try:
+            yield
+            before = self.reads
+            await until(lambda: self.reads > max(ENOUGH, before + ENOUGH // 5) and self.hits > ENOUGH // 5, within=60)
+        finally:
+            self._over = True
+            await asyncio.gather(*going)
 
-    async def _client(self, dice: random.Random, end: float) -> None:
-        while time.monotonic() < end:
+    async def _client(self, dice: random.Random) -> None:
+        while not self._over:
             work = self._write if dice.random() < 0.1 else self._read
             try:
                 await work(dice.choice(self.services), dice.choice(KEYS))

@@ -16,6 +16,10 @@ from redis_server import free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+BUSY = 5.0
+"""Seconds to wait for the store where clients of our own, and other tests, keep the machine busy."""
+TAKES_OVER = 5.0
+"""Seconds that such a machine may take for what takes milliseconds; a lease that nobody takes over lasts far longer."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,16 @@ class Service:
 
     def calls(self, what: str) -> list[int]:
         """The workers that ran an endpoint, in order."""
+        return [int(worker) for worker, _ in self._told(what)]
+
+    def times(self, what: str) -> list[float]:
+        """When they did."""
+        return [float(moment) for _, moment in self._told(what)]
+
+    def _told(self, what: str) -> list[list[str]]:
         file = self.place / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
-        return [int(line.split()[1]) for line in lines if line.split()[0] == what]
+        return [line.split()[1:] for line in lines if line.split()[0] == what]
 
     async def workers(self, count: int) -> set[int]:
         """The process ids of so many workers; it answers only when all of them are there."""
@@ -85,7 +96,9 @@ async def ended(process: Process) -> None:
 
 @asynccontextmanager
 async def service(cache: str, place: Path, *, workers: int, patience: float = 0.05) -> AsyncGenerator[Service]:
-    """Workers of a service with this cache, which waits so many seconds for its store."""
+    """Workers of a service with this cache, which waits so many seconds for its store, and a hundred times as many for
+    what it computes.
+    """
     port = free_port()
     command = [
         "uvicorn",

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,21 @@ def serving(
             pass_fds=fds,
         )
     try:
-        for _ in range(300):
-            log = said.read_bytes()
-            if (b"startup complete" in log and b"running on" in log) or process.poll() is not None:
-                break
-            _wait()
+        _until(lambda: _is_ready(said.read_bytes()) or process.poll() is not None)
         yield port, said
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def _is_ready(log: bytes) -> bool:
+    return b"startup complete" in log and b"running on" in log
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """However long it takes: the time limit of the test ends it."""
+    while not condition():
+        _wait()
 
 
 def _wait() -> None:
@@ -157,16 +163,14 @@ def test_an_application_with_a_root_path_of_its_own_is_answered_in_front(tmp_pat
 
 
 def test_workers_share_what_is_stored(tmp_path: Path) -> None:
-    with serving(tmp_path, "shop:app", "--workers", "2", "--no-access-log") as (port, said):
+    with serving(tmp_path, "shop:app", "--workers", "2", "--no-access-log", TIERCEL_STORE_TIMEOUT="5s") as (port, said):
         _until(lambda: said.read_text().count("startup complete") == 2)
         workers = {asked(port)[2] for _ in range(40)}
         assert len(workers) == 1, "one has computed it, all have it"
         shared = Path(re.findall(r"shared by the workers in (\S+)", said.read_text())[0])
         assert shared.is_dir()
         asked(port, method="PUT")
-        _wait()  # it cuts once more when it has ended
-        later = {asked(port)[2] for _ in range(40)}
-        assert len(later) == 1
+        _until(lambda: len({asked(port)[2] for _ in range(40)}) == 1)  # it cuts once more when it has ended
     assert not shared.exists()
 
 
@@ -174,14 +178,6 @@ def test_workers_share_nothing_where_the_program_says_so(tmp_path: Path) -> None
     with serving(tmp_path, "shop:app", "--workers", "2", "--no-access-log", url="'memory://'") as (port, said):
         _until(lambda: said.read_text().count("startup complete") == 2)
         assert len({asked(port)[2] for _ in range(60)}) == 2
-
-
-def _until(condition: Any) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        _wait()
-    pytest.fail("it did not come about")
 
 
 def test_what_has_no_cache_in_front_is_served_all_the_same_and_said(tmp_path: Path) -> None:
