@@ -221,7 +221,6 @@ class Crowd:
         self.wrong += [(0, one) for one in done if one is not None and not isinstance(one, asyncio.CancelledError)]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.realtime
 @pytest.mark.parametrize(("users", "per"), [(plain_users, "auto"), (plain_users, "user.id"), (rows, "user.id")])
 async def test_no_body_is_ever_at_the_wrong_one_of_two_thousand_users(
@@ -1025,7 +1024,6 @@ async def test_scopes_that_lack_what_is_optional_are_answered(more: dict[str, An
             assert await outcome(app, path, **more) == await outcome(twin, path, **more)
 
 
-@pytest.mark.timeout(180)
 async def test_ten_thousand_variants_lose_nothing_that_is_stored() -> None:
     app, _ = await prepared()
     for number in range(10_000):
@@ -1033,7 +1031,6 @@ async def test_ten_thousand_variants_lose_nothing_that_is_stored() -> None:
     assert await stays(app)
 
 
-@pytest.mark.timeout(180)
 async def test_five_thousand_keys_lose_nothing_that_is_used() -> None:
     app, _ = await prepared()
     for number in range(5_000):

@@ -19,6 +19,8 @@ class Proxy:
         self.delays: dict[int, float] = {}
         """The same for one connection: the first is 1."""
         self._made = 0
+        self.answers = 0
+        """Pieces that came back, each of which was delayed."""
         self.lost = False
         """Nothing arrives any more on connections that were there before, and nobody is told."""
 
@@ -40,6 +42,7 @@ class Proxy:
             while data := await reader.read(65_536):
                 if self.lost:
                     alive[0] = False
+                self.answers += back > 0
                 await asyncio.sleep((self.delay + self.delays.get(back, 0.0)) if back else 0.0)
                 if alive[0]:
                     writer.write(data)

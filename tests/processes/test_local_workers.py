@@ -12,7 +12,7 @@ from running import BUSY, TAKES_OVER, service, until
 
 WORKERS = 4
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.realtime
 
 
 async def test_a_thousand_at_once_want_a_cold_key_and_one_worker_computes_it(tmp_path: Path) -> None:

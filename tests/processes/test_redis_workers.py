@@ -16,7 +16,7 @@ from running import BUSY, TAKES_OVER, Service, service, until
 
 from tiercel.stores.redis import DELTA, HELD
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.realtime
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tiercel import cli
 from tiercel.asgi import FRONT
 from tiercel.server import LEFT_OUT, Served, _serve, application
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.realtime
 
 SHOP = """
 import os

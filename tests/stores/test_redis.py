@@ -23,7 +23,7 @@ from tiercel.stores.redis._places import Connection, Place, place
 from tiercel.testing import RecordingLog
 from tiercel.testing._contract import parcel
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.realtime
 
 KEY = b"key"
 _numbers = count()
@@ -164,10 +164,11 @@ async def test_a_lease_lasts_while_its_holder_lives_and_a_second_longer(shared: 
             assert (await one.found(lease=30.0)).lease is not None
             await asyncio.sleep(2.0 * HELD)
             assert (await other.found(lease=30.0)).lease is None
-        began = time.monotonic()  # as it would be, had it been killed: nothing is given back
+        # As it would be, had it been killed: nothing is given back.
+        left = int(shared.ask("PTTL", f"tiercel:{{lease:{KEY.hex()}}}:l:")[1:])
+        assert left <= HELD * 1_000, "what it was asked for is thirty"
         while (await other.found(lease=30.0)).lease is None:  # noqa: ASYNC110 - it ends elsewhere
             await asyncio.sleep(0.02)
-        assert time.monotonic() - began < HELD + 0.5
 
 
 async def test_a_process_that_says_how_far_it_has_come_is_waited_for(shared: Server) -> None:
@@ -455,9 +456,9 @@ async def test_a_primary_that_says_that_it_is_a_replica_by_now_is_left(shared: S
 async def test_the_scripts_are_loaded_at_once(shared: Server) -> None:
     async with proxy(shared.port) as way:
         way.delay = 0.1
-        one, began = Process(f"redis://127.0.0.1:{way.port}/0"), time.monotonic()
+        one = Process(f"redis://127.0.0.1:{way.port}/0")
         async with one.running():
-            assert time.monotonic() - began < 1.6, "two connections"
+            assert 2 <= way.answers <= 16, "on two connections, of which each takes more than a dozen scripts"
 
 
 async def test_a_slow_server_is_followed_all_the_same(shared: Server) -> None:

@@ -43,7 +43,6 @@ class TestRedisCluster(StoreContract):
 
 
 @pytest.mark.realtime
-@pytest.mark.timeout(120)
 async def test_slots_maymoved_and_nothing_is_found_that_was_cut(cluster: list[Server]) -> None:
     """Those of keys, and that of the log."""
     one, other = Process(url_of(cluster), "moving"), Process(url_of(cluster[::-1]), "moving")
@@ -65,7 +64,6 @@ async def test_slots_maymoved_and_nothing_is_found_that_was_cut(cluster: list[Se
 
 
 @pytest.mark.realtime
-@pytest.mark.timeout(120)
 async def test_a_primary_that_dies_is_replaced(tmp_path: Path) -> None:
     """The one that has the log: what it had not passed on is not missed."""
     primaries = [make(tmp_path / f"{number}") for number in range(3)]
@@ -84,7 +82,6 @@ async def test_a_primary_that_dies_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.realtime
-@pytest.mark.timeout(120)
 async def test_the_one_server_that_the_url_names_dies_and_is_replaced(tmp_path: Path) -> None:
     """While the log, elsewhere, goes on."""
     partly = ("--cluster-require-full-coverage", "no")
