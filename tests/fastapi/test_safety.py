@@ -1024,9 +1024,10 @@ async def test_scopes_that_lack_what_is_optional_are_answered(more: dict[str, An
             assert await outcome(app, path, **more) == await outcome(twin, path, **more)
 
 
-async def test_ten_thousand_variants_lose_nothing_that_is_stored() -> None:
+async def test_a_thousand_variants_lose_nothing_that_is_stored() -> None:
+    """Where 64 are kept; tests of the engine ask for ten thousand at once."""
     app, _ = await prepared()
-    for number in range(10_000):
+    for number in range(1_000):
         assert (await ask(app, "/page", [(b"x-any", b"%d" % number)])).body == b'"|%d|"' % number
     assert await stays(app)
 
