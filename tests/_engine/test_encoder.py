@@ -66,7 +66,7 @@ class Counted:
         def counted(body: bytes) -> bytes:
             self.made.append((name, len(body)))
             self.threads.append(threading.current_thread())
-            assert self.go.wait(10)
+            assert self.go.wait(60)
             if self.fails is not None:
                 raise self.fails
             return compress(body)

@@ -17,7 +17,7 @@ def cluster_of(primaries: list[Server], replicas: list[Server]) -> None:
     """Make one of servers that run."""
     addresses = [f"127.0.0.1:{server.port}" for server in (*primaries, *replicas)]
     joined("--cluster", "create", *addresses, "--cluster-replicas", str(len(replicas) // len(primaries)))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not all(
         "cluster_state:ok" in server.read("CLUSTER", "INFO") for server in (*primaries, *replicas)
     ) or not all("master_link_status:up" in server.read("INFO", "replication") for server in replicas):

@@ -58,7 +58,7 @@ class Server:
         given = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place), "--save", "", *self._more]
         command = [program, str(self.place / "sentinel.conf"), "--sentinel"] if self._sentinel else [program, *given]
         self._process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + 60.0
         while True:
             try:
                 if self.ask("PING") == b"+PONG":
@@ -112,7 +112,7 @@ class Server:
     def _ended(self) -> None:
         assert self._process is not None
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

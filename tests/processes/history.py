@@ -40,7 +40,7 @@ class History:
         try:
             yield
             before = self.reads
-            await until(lambda: self.reads > max(ENOUGH, before + ENOUGH // 5) and self.hits > ENOUGH // 5, within=60)
+            await until(lambda: self.reads > max(ENOUGH, before + ENOUGH // 5) and self.hits > ENOUGH // 5)
         finally:
             self._over = True
             await asyncio.gather(*going)

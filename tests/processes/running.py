@@ -75,7 +75,7 @@ class Service:
         return found
 
 
-async def until(true: Callable[[], bool], within: float = 20.0) -> None:
+async def until(true: Callable[[], bool], within: float = 60.0) -> None:
     """Wait for something that other processes do."""
     async with asyncio.timeout(within):
         while not true():  # noqa: ASYNC110 - it happens elsewhere
@@ -87,7 +87,7 @@ async def ended(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await process.wait()
     except TimeoutError:
         process.kill()
@@ -117,7 +117,7 @@ async def service(cache: str, place: Path, *, workers: int, patience: float = 0.
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", *command, env=environment)
     made = Service(port, place)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await made.workers(workers)
         yield made
     finally:

@@ -80,7 +80,7 @@ def serving(
         yield port, said
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
 
 
 def _is_ready(log: bytes) -> bool:

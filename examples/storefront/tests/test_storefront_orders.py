@@ -139,7 +139,7 @@ def test_what_a_process_killed_between_commit_and_cut_has_changed_is_cut_half_a_
                 assert is_hit(shop.get(url))
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.post(f"{doomed}/api/v1/orders", json=ORDER, headers=headers, timeout=20)
-            assert process.wait(20) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
         assert committed(shared) == [(0,)]
         while shop.get("/products/1").json()["stock"] != 0:
             sleep(0.1)  # the store keeps the promise of the dead when its 30 seconds are over

@@ -47,7 +47,7 @@ class Postgres:
                 group=self._owner,
                 extra_groups=self._groups,
             )
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 60.0
         while not self._answers():
             assert time.monotonic() < deadline, (self.place / "log").read_text()
             time.sleep(0.02)
@@ -57,7 +57,7 @@ class Postgres:
         """At once, without waiting for whoever is connected."""
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGINT)
-            self._process.wait(20)
+            self._process.wait(60)
 
     def create(self, database: str, *, template: str = "template0") -> str:
         """Make a database, perhaps a copy of another; its URL."""
