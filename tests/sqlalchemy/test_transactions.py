@@ -5,9 +5,9 @@ import threading
 from typing import Any
 
 import pytest
-from shelves import Label, Maker, Model, Product, Review, Shop
+from shelves import Label, Maker, Product, Review, Shop
 from sqlalchemy import Engine, Integer, String, create_engine, func, insert, select, text, update
-from sqlalchemy.orm import Session, mapped_column, scoped_session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, scoped_session, sessionmaker
 
 from tiercel import Cache, ConfigurationError
 from tiercel._engine.reading import PARTS
@@ -335,7 +335,10 @@ def test_threads_read_for_themselves(shop: Shop) -> None:
     assert sorted(max(tags) for tags in shop.watcher.tags) == ["sql:products:1", "sql:products:2"]
 
 
-class Odd(Model):
+class SQLiteModel(DeclarativeBase): ...
+
+
+class Odd(SQLiteModel):
     """Keys by which equal rows may be written otherwise."""
 
     __tablename__ = "odd"
@@ -345,6 +348,7 @@ class Odd(Model):
 
 @pytest.mark.parametrize("written", [7, "7"])
 def test_a_key_that_can_be_written_in_several_ways_is_read_by_its_table(shop: Shop, written: Any) -> None:
+    SQLiteModel.metadata.create_all(shop.engine)
     shop.do(lambda s: s.add(Odd(code="a", number=written)))
     assert shop.tags_of(lambda s: s.get(Odd, ("A", 7))) == {"sql", "sql:odd"}
 

@@ -12,10 +12,14 @@ from pathlib import Path
 
 OWNER = "postgres"
 """PostgreSQL refuses to run as root; its Debian package brings this user."""
+OPTIONS = (
+    *("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "jit=off"),
+    "max_prepared_transactions=8",  # for commits in two phases
+)
 
 
 class Postgres:
-    """One server without any wish to survive a power cut."""
+    """One server without any wish to survive a power cut, which a test may end and start again."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -32,11 +36,11 @@ class Postgres:
 
     def start(self) -> "Postgres":
         data = self.place / "data"
-        self._run("initdb", "--pgdata", str(data), "--locale=C", "--encoding=UTF8", "--auth=trust", "--no-sync")
-        quick = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "jit=off")
-        options = [part for option in quick for part in ("-c", option)]
+        if not data.exists():
+            self._run("initdb", "--pgdata", str(data), "--locale=C", "--encoding=UTF8", "--auth=trust", "--no-sync")
+        options = [part for option in OPTIONS for part in ("-c", option)]
         command = [found("postgres"), "-D", str(data), "-k", str(self.place), *options]
-        log = (self.place / "log").open("wb")
+        log = (self.place / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
                 command,
@@ -58,6 +62,7 @@ class Postgres:
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGINT)
             self._process.wait(60)
+            self._process = None
 
     def create(self, database: str, *, template: str = "template0") -> str:
         """Make a database, perhaps a copy of another; its URL."""
@@ -88,7 +93,7 @@ def found(program: str) -> str:
     """A program of the newest PostgreSQL; Debian keeps them beside each other, and off the PATH."""
     beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda file: int(file.parts[4]))
     path = str(beside[-1]) if beside else shutil.which(program)
-    assert path is not None, "`make storefront` installs it: scripts/need postgresql"
+    assert path is not None, "`make test` installs it: scripts/need postgresql"
     return path
 
 
