@@ -78,6 +78,7 @@ layers: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	@command -v redis-server >/dev/null && command -v openssl >/dev/null || scripts/need redis-server openssl
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || scripts/need postgresql
 	@$(PYTHON_BIN)/coverage erase
 	@$(PYTHON_BIN)/coverage run -m pytest --quiet $(ON_ALL_CORES)
 	@$(PYTHON_BIN)/coverage combine --quiet

@@ -1,4 +1,9 @@
-"""What a response has read decides when it falls: SQLAlchemy told of what is read, and of what is changed."""
+"""What a response has read decides when it falls: SQLAlchemy told of what is read, and of what is changed.
+
+track             one line, and routes and memoised functions need no tags
+create_triggers   have PostgreSQL tell of what others change
+listening         ... and hear it
+"""
 
 from typing import Any, cast
 
@@ -8,11 +13,13 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from tiercel.cache import Cache
 from tiercel.errors import ConfigurationError
+from tiercel.sqlalchemy._listening import listening
 from tiercel.sqlalchemy._names import Names
 from tiercel.sqlalchemy._sessions import listen
 from tiercel.sqlalchemy._source import Source
+from tiercel.sqlalchemy._triggers import create_triggers, drop_triggers
 
-__all__ = ["track"]
+__all__ = ["create_triggers", "drop_triggers", "listening", "track"]
 
 
 def track(source: Any, cache: Cache, *, name: str = "sql") -> None:
