@@ -21,6 +21,7 @@ from storefront.settings import Settings
 from storefront.throttle import Throttle, per_user
 from storefront.workshop import Workshop
 from tiercel import Cache, Clock
+from tiercel.sqlalchemy import listening, track
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class Parts:
         database = Database(settings.database_url, pool=settings.database_pool)
         tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
         cache = Cache(settings.cache_url, clock=clock)
+        if settings.track:
+            track(database.engine, cache)
         accounts = Accounts(
             passwords=Passwords(),
             tokens=tokens,
@@ -82,4 +85,6 @@ class Parts:
             await opened.enter_async_context(aclosing(self.throttle))
             await opened.enter_async_context(aclosing(self.workshop))
             await schema.check(self.database)
+            if self.settings.track and self.database.engine.dialect.name == "postgresql":
+                await opened.enter_async_context(listening(self.database.engine))
             yield

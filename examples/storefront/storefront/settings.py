@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite+aiosqlite:///storefront.db"
     database_pool: Annotated[int, Gt(0)] = 8
     cache_url: str = "memory://"
+    track: bool = False
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     cors_origins: tuple[Origin, ...] = ()
     body_limit: Annotated[int, Gt(0)] = 1_000_000

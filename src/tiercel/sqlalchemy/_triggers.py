@@ -1,8 +1,8 @@
 """Triggers of PostgreSQL that tell of what is changed, whoever does it: `{"table": "products", "rows": [[42]]}`.
 
-Once for a statement, and heard once for a transaction that commits. Rows are named by their primary keys, in the order
-of the names of the columns; `null` is any of them: there are too many, no key, or one whose values may be equal and
-written differently.
+Once for a statement, and heard when its transaction has been committed. Rows are named by their primary keys, in the
+order of the names of the columns; `null` is any of them: there are too many. So is `[]`: there is no key, or one whose
+values may be equal and written differently.
 """
 
 from typing import Any, Final
@@ -23,7 +23,6 @@ DECLARE
   longest integer := 7900;  -- bytes: a notification takes less than 8,000
   few text := ' LIMIT ' || most + 1 || ')';
   key text;
-  nameless boolean;
   found jsonb;
   message text;
 BEGIN
@@ -36,7 +35,6 @@ BEGIN
       JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
       WHERE i.indrelid = TG_RELID AND i.indisprimary;
-    nameless := key IS NULL;
     key := '(SELECT jsonb_build_array(' || coalesce(key, '') || ') AS k FROM ';
     EXECUTE 'SELECT coalesce(jsonb_agg(k), ''[]'') FROM (' || CASE TG_OP
       WHEN 'INSERT' THEN key || 'new_rows' || few
@@ -45,7 +43,7 @@ BEGIN
     IF jsonb_array_length(found) = 0 THEN
       RETURN NULL;
     END IF;
-    IF nameless OR jsonb_array_length(found) > most THEN
+    IF jsonb_array_length(found) > most THEN
       found := NULL;
     END IF;
   END IF;
