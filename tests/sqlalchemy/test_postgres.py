@@ -394,7 +394,7 @@ ODD = {  # its columns, its key, and a change
     "loose": ("code text collate loose", "code", "insert into loose values ('a')"),
     "number": ("code numeric", "code", "insert into number values (7)"),
     "day": ('code int, "%s" date', 'code, "%s"', "insert into day values (7, '2000-01-01')"),
-    "keyless": ("code int, number int", "", "update keyless set number = 8"),
+    "keyless": ("code int, number int", "", "insert into keyless values (7, 7)"),
 }
 
 
@@ -435,14 +435,25 @@ async def test_what_is_read_while_nobody_listens_is_not_stored(server: Postgres)
         assert shop.watcher.reasons == ["not-listening"]
 
 
+async def test_the_connection_that_listened_is_closed(server: Postgres) -> None:
+    async with told(server) as (shop, other):
+        pass
+    assert not shop.source.deaf
+    async with other.connect() as connection:
+        await one_of(connection, "select 1 where not exists (select from pg_stat_activity where query like 'LISTEN%')")
+    await other.dispose()
+
+
 async def test_only_what_is_tracked_can_be_listened_for(server: Postgres) -> None:
-    engine = create_async_engine(server.url("postgres"))
-    with pytest.raises(ConfigurationError, match="that is tracked"):
-        async with listening(engine):
-            pass
+    untracked, unable = create_async_engine(server.url("postgres")), create_async_engine("sqlite+aiosqlite://")
+    track(unable, Cache())
+    for engine in (untracked, unable):
+        with pytest.raises(ConfigurationError, match="that is tracked"):
+            async with listening(engine):
+                pass
+        await engine.dispose()
     with pytest.raises(ConfigurationError, match="is no table"):
         create_triggers(7)
-    await engine.dispose()
 
 
 async def test_a_value_is_made_again_for_each_commit_that_was_acknowledged(server: Postgres) -> None:
