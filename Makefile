@@ -5,7 +5,7 @@ PYTHON_BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 8000
 WORKERS ?= 1
 REDIS ?=
-DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo-$(PORT).db \
+DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo-$(PORT).db STOREFRONT_UPLOADS=demo-$(PORT).uploads \
 	STOREFRONT_CACHE_URL=$(or $(REDIS),$(if $(filter-out 1,$(WORKERS)),local://$(CURDIR)/examples/storefront/demo-$(PORT).cache,memory://))
 QUICK ?=
 
@@ -43,7 +43,7 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.made
 # --------------------------------------------------------------------------------------------------------- to use
 
 demo: $(VENV)/.storefront  ## the storefront on 127.0.0.1:8000 and what to try; PORT=, WORKERS=4, REDIS=redis://...; Ctrl-C ends it
-	@rm -rf $(addprefix examples/storefront/demo-$(PORT).,db* cache)  # every demonstration begins with the catalogue as it came
+	@rm -rf $(addprefix examples/storefront/demo-$(PORT).,db* cache uploads)  # every demonstration begins with the catalogue as it came
 	@cd examples/storefront && $(DEMO) $(PYTHON_BIN)/python -m storefront.load
 	@cd examples/storefront && $(DEMO) PORT=$(PORT) WORKERS=$(WORKERS) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
 
@@ -102,5 +102,5 @@ lock: $(VENV)/.dev  ## choose the newest versions of everything that is installe
 		$(LOCK) $$peer.in --constraints requirements/dev.txt --output-file $$peer.txt || exit 1; done
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) .venv-peers site dist .coverage* examples/storefront/*.db* examples/storefront/*.cache
+	rm -rf $(VENV) .venv-peers site dist .coverage* examples/storefront/*.db* examples/storefront/*.cache examples/storefront/*uploads
 	find . -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +

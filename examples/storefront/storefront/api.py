@@ -6,14 +6,17 @@ import storefront.accounts.routes
 import storefront.catalogue.routes
 import storefront.catalogue.routes_v2
 import storefront.currencies.routes
+import storefront.exports.routes
 import storefront.orders.routes
 import storefront.reviews.routes
+import storefront.uploads.routes
 from storefront.parts import Parts
 
 
 def v1(parts: Parts) -> APIRouter:
     """Build the first version."""
-    return _version("/api/v1", *_the_same(parts), storefront.catalogue.routes.products(parts))
+    exports = storefront.exports.routes.router(parts)
+    return _version("/api/v1", *_the_same(parts), storefront.catalogue.routes.products(parts), exports)
 
 
 def v2(parts: Parts) -> APIRouter:
@@ -29,6 +32,7 @@ def _the_same(parts: Parts) -> tuple[APIRouter, ...]:
         storefront.currencies.routes.router(parts),
         storefront.orders.routes.router(parts),
         storefront.reviews.routes.router(parts),
+        storefront.uploads.routes.router(parts),
     )
 
 

@@ -6,6 +6,9 @@ StorefrontError
 ├── KeyReused          an idempotency key that names another request
 ├── Unavailable        a service of others that we need does not answer
 ├── TooOften           somebody has asked more often than they may
+├── Busy               so many do the same that there is nothing left for one more
+├── UnfitFile          a file of a kind that is not taken
+├── TooSlow            a body that took too long to come in
 ├── BadCursor          a page cursor that we never gave, or gave for another order
 ├── NotAuthenticated   no token, or one that is not valid
 ├── MissingScope       a valid token that does not permit this
@@ -41,6 +44,18 @@ class TooOften(StorefrontError):  # noqa: N818 - read as "raise TooOften"
     def __init__(self, seconds: int) -> None:
         super().__init__(f"too many requests: try again in {seconds} s")
         self.seconds = seconds
+
+
+class Busy(StorefrontError):  # noqa: N818 - read as "raise Busy"
+    """So many do the same that there is nothing left for one more, for now."""
+
+
+class UnfitFile(StorefrontError):  # noqa: N818 - read as "raise UnfitFile"
+    """A file of a kind that is not taken."""
+
+
+class TooSlow(StorefrontError):  # noqa: N818 - read as "raise TooSlow"
+    """A body that took too long to come in."""
 
 
 class BadCursor(StorefrontError):  # noqa: N818 - read as "raise BadCursor"

@@ -17,6 +17,11 @@ TAGS = [
     {"name": "accounts", "description": "Login by the OAuth2 password flow; what users may do."},
     {"name": "orders", "description": "What you have bought. Errors are problem details, RFC 9457, as everywhere."},
     {"name": "reviews", "description": "What customers say of a product."},
+    {
+        "name": "files",
+        "description": "Pictures and documents of a product: to read, and, with the scope products:write, to change.",
+    },
+    {"name": "exports", "description": "The whole catalogue, or what passes the filters, in one file."},
     {"name": "currencies", "description": "Prices by the rates of a bank."},
     {"name": "operations", "description": "For whoever starts and stops this."},
 ]

@@ -7,7 +7,7 @@ the cache would have to suppose that it hands something on from the query string
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from time import perf_counter
@@ -26,20 +26,22 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 """The request that is being answered, for the log."""
 
 SENT_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-ACCEPTED = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"]
-EXPOSED = ["Age", "Cache-Status", "ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-ID"]
+ACCEPTED = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "If-Range", "Range", "X-Request-ID"]
+SEEN = ["Age", "Cache-Status", "Content-Disposition", "Content-Range", "ETag"]
+EXPOSED = [*SEEN, "Idempotent-Replayed", "Location", "Retry-After", "X-Request-ID"]
+UPLOADS = re.compile(r"/api/v\d+/products/\d+/files(/[0-9a-f]{24})?")
 
 _log = logging.getLogger("storefront.requests")
 
 
 def around(app: ASGIApp, settings: Settings, throttle: Throttle) -> ASGIApp:
     """Put everything around an application; what is named last is outermost."""
-    app = BodyLimited(app, limit=settings.body_limit)
+    app = BodyLimited(app, limit=settings.body_limit, larger={UPLOADS: settings.upload_limit})
     app = Throttled(app, throttle, settings)
     app = CORSMiddleware(
         app,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=ACCEPTED,
         expose_headers=EXPOSED,
     )
@@ -115,29 +117,35 @@ class Secured:
 
 
 class BodyLimited:
-    """Answers 413 to a request whose body is larger than `limit` bytes, whether or not it says so."""
+    """Answers 413 to a request whose body is larger than `limit` bytes, whether or not it says so.
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+    For some paths it may be larger.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, larger: Mapping[re.Pattern[str], int] | None = None) -> None:
         self._app = app
         self._limit = limit
+        self._larger = tuple((larger or {}).items())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = next((most for paths, most in self._larger if paths.fullmatch(scope["path"])), self._limit)
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._limit:
-            await self._refused()(scope, receive, send)
+        if announced.isdecimal() and int(announced) > limit:
+            await _refused(limit)(scope, receive, send)
             return
-        body = _Body(self._limit, receive, send)
+        body = _Body(limit, receive, send)
         with suppress(_TooLarge):
             await self._app(scope, body.receive, body.send)
         if body.too_large and not body.answered:
-            await self._refused()(scope, receive, send)
+            await _refused(limit)(scope, receive, send)
 
-    def _refused(self) -> Problem:
-        return Problem(413, f"a body has at most {self._limit:,} bytes", headers={"Connection": "close"})
+
+def _refused(limit: int) -> Problem:
+    return Problem(413, f"a body has at most {limit:,} bytes", headers={"Connection": "close"})
 
 
 class _Body:

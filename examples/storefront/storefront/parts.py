@@ -15,10 +15,13 @@ from storefront.accounts.tokens import Tokens
 from storefront.currencies import bank
 from storefront.currencies.bank import RatesOf
 from storefront.database import Database
+from storefront.exports.service import Exports
 from storefront.orders.service import Orders
 from storefront.reviews.service import Reviews
 from storefront.settings import Settings
 from storefront.throttle import Throttle, per_user
+from storefront.uploads.service import Uploads
+from storefront.uploads.shelf import Shelf
 from storefront.workshop import Workshop
 from tiercel import Cache, Clock
 from tiercel.sqlalchemy import listening, track
@@ -40,13 +43,15 @@ class Parts:
     rates_of: RatesOf
     orders: Orders
     reviews: Reviews
+    uploads: Uploads
+    exports: Exports
 
     @classmethod
     def made_for(cls, settings: Settings, *, clock: Clock | None = None) -> "Parts":
         """Make the parts that these settings describe; the cache reads this clock, if there is one."""
         database = Database(settings.database_url, pool=settings.database_pool)
         tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
-        cache = Cache(settings.cache_url, clock=clock)
+        cache = Cache(settings.cache_url, memory=settings.cache_memory, clock=clock)
         if settings.track:
             track(database.engine, cache)
         accounts = Accounts(
@@ -71,6 +76,9 @@ class Parts:
             rates_of=bank.remembered(cache, http, settings),
             orders=Orders(cache=cache),
             reviews=Reviews(cache=cache),
+            uploads=Uploads(cache=cache, shelf=Shelf(settings.uploads, patience=settings.upload_time)),
+            # The other half of the connections is for everything else, however slowly exports are read.
+            exports=Exports(at_once=max(1, settings.database_pool // 2)),
         )
 
     @asynccontextmanager

@@ -9,9 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from storefront.errors import (
     BadCursor,
+    Busy,
     Conflict,
     InvalidGrant,
     InvalidScope,
@@ -22,7 +24,9 @@ from storefront.errors import (
     NotFound,
     StorefrontError,
     TooOften,
+    TooSlow,
     Unavailable,
+    UnfitFile,
 )
 from tiercel import NotAcknowledged
 
@@ -33,8 +37,19 @@ STATUSES: Mapping[type[Exception], int] = {
     Conflict: 409,
     KeyReused: 422,
     Unavailable: 503,
+    Busy: 503,
+    UnfitFile: 415,
+    TooSlow: 408,
 }
 """Of the errors that need no more than a status."""
+
+FIELDS: Mapping[type[Exception], Mapping[str, str]] = {
+    Busy: {"Retry-After": "5"},
+    # The rest of the body may still be coming, and nobody wants it.
+    UnfitFile: {"Connection": "close"},
+    TooSlow: {"Connection": "close"},
+}
+"""Of those that have the same header fields each time."""
 
 
 class Problem(JSONResponse):
@@ -63,6 +78,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(PoolTimeout, _too_busy)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(NotAcknowledged, _not_for_all)
     app.add_exception_handler(Exception, _unforeseen)
 
@@ -84,7 +100,7 @@ async def _of_the_domain(_request: Request, error: Exception) -> Problem:
         case InvalidScope():
             return _of_the_token_endpoint("invalid_scope", detail)
         case _:
-            return Problem(STATUSES[type(error)], detail)
+            return Problem(STATUSES[type(error)], detail, headers=FIELDS.get(type(error)))
 
 
 def too_often(error: TooOften) -> Problem:
@@ -116,6 +132,10 @@ async def _too_busy(_request: Request, _error: Exception) -> Problem:
     return Problem(503, "too many are waiting for the database", headers={"Retry-After": "1"})
 
 
+async def _gone(_request: Request, _error: Exception) -> Problem:
+    return Problem(400, "the body broke off")  # for the log: there is nobody left to tell
+
+
 async def _not_for_all(_request: Request, _error: Exception) -> Problem:
     # Whether it was done nobody can tell the client; what was cached of it is of no use here, and soon elsewhere.
     return Problem(503, "not everybody could be told of this change: try again", headers={"Retry-After": "1"})
@@ -123,3 +143,14 @@ async def _not_for_all(_request: Request, _error: Exception) -> Problem:
 
 async def _unforeseen(_request: Request, _error: Exception) -> Problem:
     return Problem(500, "something went wrong on our side; it has been logged")
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe answers that are problems, for the OpenAPI document."""
+    members: dict[str, Any] = {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    }
+    content = {Problem.media_type: {"schema": {"type": "object", "properties": members, "required": [*members]}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

@@ -43,9 +43,13 @@ class Settings(BaseSettings):
     database_pool: Annotated[int, Gt(0)] = 8
     cache_url: str = "memory://"
     track: bool = False
+    cache_memory: str = "256MB"
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     cors_origins: tuple[Origin, ...] = ()
     body_limit: Annotated[int, Gt(0)] = 1_000_000
+    uploads: Path = Path("uploads")
+    upload_limit: Annotated[int, Gt(0)] = 10_000_000
+    upload_time: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=5)
     rate: Rate = "1200/minute"
     rate_search: Rate = "600/minute"
     rate_login: Rate = "60/minute"

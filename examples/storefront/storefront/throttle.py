@@ -21,7 +21,7 @@ from storefront.errors import TooOften
 from storefront.problems import too_often
 from storefront.settings import Settings
 
-SEARCHES = re.compile(r"/api/v\d+/(products|products/facets|stats/prices)")
+SEARCHES = re.compile(r"/api/v\d+/(products|products/facets|stats/prices|exports/products\.(csv|ndjson))")
 LOGINS = re.compile(r"/api/v\d+/token(/refresh)?")
 
 PATIENCE = 0.2

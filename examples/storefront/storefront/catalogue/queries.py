@@ -22,7 +22,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storefront.catalogue.grades import Color, Cut
@@ -94,6 +94,15 @@ async def listed(
         place, here = tuple_(*columns), tuple_(*values)
         statement = statement.where(place < here if down else place > here)
     return (await session.scalars(statement)).all()
+
+
+async def streamed(
+    session: AsyncSession, filters: Filters, names: Sequence[str], at_once: int
+) -> AsyncResult[*tuple[Any, ...]]:
+    """Begin to read all diamonds that pass, in order: so many at once come from the database, and no more are here."""
+    columns = [getattr(Product, name) for name in names]
+    statement = select(*columns).where(*_passing(filters)).order_by(Product.id)
+    return await session.stream(statement, execution_options={"yield_per": at_once})
 
 
 async def facets(session: AsyncSession, filters: Filters) -> Sequence[Row[str, str, int]]:

@@ -44,13 +44,15 @@ async def add(session: AsyncSession, wanted: ProductIn) -> ProductOut:
 async def remove(session: AsyncSession, product_id: int) -> None:
     """Take one diamond off the catalogue, or raise `NotFound`; `Conflict` where somebody has bought or reviewed it.
 
-    It is committed when this returns.
+    Or where it has files. It is committed when this returns.
     """
     try:
         if not await queries.remove(session, product_id):
             raise _not_found(product_id)
     except IntegrityError:
-        raise Conflict(f"product {product_id} was bought or reviewed: set its stock to 0 instead") from None
+        raise Conflict(
+            f"product {product_id} was bought or reviewed, or has files: set its stock to 0 instead"
+        ) from None
     await session.commit()
 
 

@@ -10,6 +10,7 @@ import storefront.accounts.models
 import storefront.catalogue.models
 import storefront.orders.models
 import storefront.reviews.models
+import storefront.uploads.models
 from storefront.database import Database, Model
 from storefront.settings import Settings
 
@@ -18,6 +19,7 @@ TABLES = (
     storefront.catalogue.models,
     storefront.orders.models,
     storefront.reviews.models,
+    storefront.uploads.models,
 )
 """Named so that they are imported: then the metadata knows them, and `alembic check` compares them."""
 

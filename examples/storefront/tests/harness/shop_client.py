@@ -18,6 +18,7 @@ def sqlite(file: Path) -> Settings:
     return Settings(
         database_url=f"sqlite+aiosqlite:///{file}",
         environment="dev",
+        uploads=file.parent / "uploads",
         allowed_hosts=("shop", "127.0.0.1"),
         rate=often,
         rate_search=often,

@@ -4,12 +4,12 @@ from alembic import op
 
 from tiercel.sqlalchemy import create_triggers, drop_triggers
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-TABLES = ("products", "users", "sessions", "orders", "order_lines", "reviews")
+TABLES = ("products", "users", "sessions", "orders", "order_lines", "reviews", "uploads")
 
 
 def upgrade() -> None:

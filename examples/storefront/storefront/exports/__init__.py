@@ -1,0 +1,1 @@
+"""The catalogue in one file: streamed from the database to whoever asks, and stored on its way."""

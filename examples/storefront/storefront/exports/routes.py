@@ -1,0 +1,50 @@
+"""Exports over HTTP, and what the cache may do with them."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storefront.catalogue.schemas import Filters, ProductOut
+from storefront.exports import service
+from storefront.exports.response import Streamed
+from storefront.parts import Parts
+from storefront.problems import described
+
+CSV, NDJSON = "text/csv; charset=utf-8; header=present", "application/x-ndjson"
+
+
+def router(parts: Parts) -> APIRouter:
+    """Build the routes of one application. Whoever asks while an export runs joins it; afterwards it is stored."""
+    routes = APIRouter(prefix="/exports", tags=["exports"], dependencies=[Depends(parts.exports.turn)])
+    per_request = Depends(parts.database.session)
+    # What it is made of is every product: it falls with the lists. Of a `Response` nobody knows the columns.
+    stored = parts.cache.response(ttl="10m", tags="products", key=lambda _: " ".join(ProductOut.model_fields))
+
+    @routes.get("/products.csv", response_class=Response, responses=_described("text/csv"))
+    @stored
+    async def export_csv(
+        filters: Annotated[Filters, Query()], session: Annotated[AsyncSession, per_request]
+    ) -> Response:
+        """Export the diamonds that pass the filters as CSV, RFC 4180, the first line with the names of the columns."""
+        return _file(await service.as_csv(session, filters), CSV, "products.csv")
+
+    @routes.get("/products.ndjson", response_class=Response, responses=_described(NDJSON))
+    @stored
+    async def export_ndjson(
+        filters: Annotated[Filters, Query()], session: Annotated[AsyncSession, per_request]
+    ) -> Response:
+        """Export the diamonds that pass the filters as one object of JSON per line."""
+        return _file(await service.as_ndjson(session, filters), NDJSON, "products.ndjson")
+
+    return routes
+
+
+def _file(content: AsyncGenerator[bytes], kind: str, name: str) -> Response:
+    return Streamed(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+
+def _described(kind: str) -> dict[int | str, dict[str, Any]]:
+    lines: dict[str, Any] = {kind: {"schema": {"type": "string"}}}
+    return {200: {"description": "The diamonds that pass, by their ids.", "content": lines}, **described(503)}

@@ -1,0 +1,67 @@
+"""What the shop exports."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
+
+from storefront.catalogue import queries
+from storefront.catalogue.schemas import Filters, ProductOut
+from storefront.errors import Busy
+from storefront.exports.formats import csv_lines, json_lines
+
+AT_ONCE = 500
+"""Rows that are in memory: some tens of kilobytes."""
+
+COLUMNS = tuple(ProductOut.model_fields)
+
+
+class Exports:
+    """The exports of one application, `at_once` at the same time.
+
+    An export has a connection until its last row is read, and where it is too large for the cache, that is when its
+    client has read it. Without a bound, a few slow ones would take all connections.
+    """
+
+    def __init__(self, *, at_once: int) -> None:
+        self._free = at_once
+
+    async def turn(self) -> AsyncGenerator[None]:
+        """Be one of those that run now, or raise `Busy`: a dependency, which ends however its request does."""
+        if not self._free:
+            raise Busy("too many exports are running: try again")
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+async def as_csv(session: AsyncSession, filters: Filters) -> AsyncGenerator[bytes]:
+    """Begin to read the diamonds that pass; then give them as CSV with a header."""
+    return _written(await _begun(session, filters), csv_lines, csv_lines([COLUMNS]))
+
+
+async def as_ndjson(session: AsyncSession, filters: Filters) -> AsyncGenerator[bytes]:
+    """Begin to read the diamonds that pass; then give them as one object of JSON per line."""
+
+    def lines(rows: Sequence[Sequence[Any]]) -> bytes:
+        return json_lines(COLUMNS, rows)
+
+    return _written(await _begun(session, filters), lines)
+
+
+async def _begun(session: AsyncSession, filters: Filters) -> AsyncResult[*tuple[Any, ...]]:
+    return await queries.streamed(session, filters, COLUMNS, AT_ONCE)
+
+
+async def _written(
+    rows: AsyncResult[*tuple[Any, ...]], lines: Callable[[Sequence[Sequence[Any]]], bytes], header: bytes = b""
+) -> AsyncGenerator[bytes]:
+    try:
+        if header:
+            yield header
+        async for some in rows.partitions():
+            yield lines(some)
+    finally:
+        await rows.close()

@@ -1,0 +1,1 @@
+"""Pictures and documents of products: files on disk, and what is known of them in the database."""
