@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from drive import Client, Visit
 from httpx import AsyncClient
@@ -19,6 +20,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 from starlette.types import ASGIApp
+from uvicorn_server import serving
 
 from storefront.exports.formats import csv_lines, json_lines
 from storefront.main import surrounded
@@ -279,6 +281,14 @@ async def test_an_export_whose_client_has_gone_is_stored_or_ended_and_leaves_no_
         again = await shop.client.get(NDJSON)
         assert is_hit(again) is (memory == "256MB")
         assert len(rows(again.text)) == 53_940
+
+
+def test_a_server_whose_clients_leave_in_the_midst_of_exports_stops_when_it_is_told_to(settings: Settings) -> None:
+    with serving(settings.model_copy(update={"cache_memory": "1MB"})) as place:
+        for _ in range(4):
+            with httpx.stream("GET", f"{place}{PATH}") as answer:
+                assert next(answer.iter_raw(1_000))
+        assert httpx.get(f"{place}/api/v1/products/1").status_code == 200
 
 
 async def test_the_document_says_what_an_export_is(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import tracemalloc
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import timedelta
 from email.message import Message
 from hashlib import sha256
@@ -177,7 +177,7 @@ async def test_what_is_a_picture_and_something_else_is_never_run(shop: AsyncClie
             assert (headers["content-type"], headers["x-content-type-options"]) == (kind, "nosniff")
             assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
             how, _, name = headers["content-disposition"].partition("; ")
-            assert how == ("inline" if kind.shown else "attachment")
+            assert how == ("attachment" if kind is Kind.PDF else "inline")
             assert name == f'filename="{ending_as("page.html", kind)}"'
             assert not name.endswith('.html"')
 
@@ -254,6 +254,29 @@ async def test_who_may_not_write_uploads_nothing_and_nothing_of_it_is_read(
 
 
 # -- how it comes in ---------------------------------------------------------------------------------------------------
+
+
+async def test_while_a_file_comes_in_or_goes_out_others_have_the_connection(settings: Settings) -> None:
+    parts = Parts.made_for(settings.model_copy(update={"database_pool": 1, "cache_memory": "1MB"}))
+    app, content = surrounded(parts), large(1_000_000)
+    seen: list[int] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 100_000):
+            seen.append((await shop.get(f"/products/{start // 100_000 + 1}")).status_code)
+            yield content[start : start + 100_000]
+
+    async def hear(message: Any) -> None:
+        if message["type"] == "http.response.body" and message.get("body"):
+            seen.append((await shop.get(f"/products/{len(seen)}")).status_code)
+
+    async with lifespan(app), client_of(app) as shop:
+        place = await shop.post(
+            FILES_OF_1, params={"name": "a"}, content=body(), headers=await bearer(shop, "alice", "wonderland")
+        )
+        await ask(app, f"GET {place.headers['location']}", {}, asyncio.Event().wait, hear)
+    assert len(seen) > 20
+    assert set(seen) == {200, 404}
 
 
 async def test_an_upload_takes_no_more_memory_than_a_few_chunks(shop: AsyncClient, alice: dict[str, str]) -> None:
@@ -518,6 +541,37 @@ async def test_a_file_that_is_removed_while_it_is_read_is_read_to_its_end(settin
         assert b"".join(heard) == content
         assert len(heard) > 10
         assert ((await shop.get(place)).status_code, on_disk(settings)) == (404, set())
+
+
+def open_files(settings: Settings) -> list[str]:
+    """Which of ours this process has open."""
+    found = list[Path]()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found.append(each.readlink())
+    return [path.name for path in found if path.parent == settings.uploads]
+
+
+async def test_a_download_that_breaks_off_leaves_no_file_open(settings: Settings) -> None:
+    parts = Parts.made_for(settings.model_copy(update={"cache_memory": "1MB"}))  # so that it goes at its reader's pace
+    app, gone, seen = surrounded(parts), asyncio.Event(), list[list[str]]()
+
+    async def hear(message: Any) -> None:
+        if message.get("body"):
+            seen.append(open_files(settings))
+            gone.set()
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async with lifespan(app), client_of(app) as shop:
+        place = await added(shop, await bearer(shop, "alice", "wonderland"), large(5_000_000))
+        await ask(app, f"GET {httpx.URL(place).path}", {}, receive, hear)
+        while open_files(settings):  # noqa: ASYNC110 - the cache ends it behind our back
+            await asyncio.sleep(0)
+    assert seen[0] == [*on_disk(settings)]
+    assert len(seen) < 10
 
 
 # -- many at once, and what is left when a process dies ----------------------------------------------------------------
