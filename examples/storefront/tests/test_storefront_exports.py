@@ -22,7 +22,10 @@ from sqlalchemy.pool import QueuePool
 from starlette.types import ASGIApp
 from uvicorn_server import serving
 
+from storefront.catalogue import queries
+from storefront.catalogue.schemas import Filters
 from storefront.exports.formats import csv_lines, json_lines
+from storefront.exports.service import written
 from storefront.main import surrounded
 from storefront.parts import Parts
 from storefront.settings import Settings
@@ -77,13 +80,16 @@ async def shop_with(settings: Settings, **more: object) -> AsyncGenerator[Shop]:
             selected.append(statement)
 
     event.listen(parts.database.engine.sync_engine, "before_cursor_execute", note)
-    app = surrounded(parts)
+    app, before = surrounded(parts), asyncio.all_tasks()
     async with lifespan(app), client_of(app) as client:
-        yield Shop(app, parts, client, Client(app), selected)
-        assert parts.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        shop = Shop(app, parts, client, Client(app), selected)
+        yield shop
+        assert shop.connections == 0
+    while asyncio.all_tasks() - before:  # noqa: ASYNC110 - what is left has no end of its own to wait for
+        await asyncio.sleep(0)
 
 
-def rows(lines: str) -> list[dict[str, Any]]:
+def read_rows(lines: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines.splitlines()]
 
 
@@ -95,7 +101,7 @@ async def test_an_export_has_every_product_that_passes_the_filters(
 ) -> None:
     grades = {"cut": "Fair", "color": ("J", "D")}
     async with shop_with(either) as shop:
-        everything = rows((await shop.client.get(NDJSON)).text)
+        everything = read_rows((await shop.client.get(NDJSON)).text)
         assert [row["id"] for row in everything] == [row["id"] for row in diamonds]
         assert everything[0] == (await shop.client.get("/products/1")).json()
         some = [
@@ -104,7 +110,7 @@ async def test_an_export_has_every_product_that_passes_the_filters(
             if row["cut"] == grades["cut"] and row["color"] in grades["color"] and row["price"] <= 5000
         ]
         assert 100 < len(some) < 1000
-        assert rows((await shop.client.get(NDJSON + FEW)).text) == some
+        assert read_rows((await shop.client.get(NDJSON + FEW)).text) == some
         table = await shop.client.get(CSV + FEW)
         assert table.headers["content-type"] == "text/csv; charset=utf-8; header=present"
         assert table.headers["content-disposition"] == 'attachment; filename="products.csv"'
@@ -142,7 +148,7 @@ async def test_an_export_is_streamed_while_it_is_stored_and_whoever_comes_meanwh
         assert [visit.said for visit in visits] == ["fwd=uri-miss; stored", "fwd=uri-miss; collapsed"]
         assert is_hit(later)
         assert {visit.body for visit in visits} == {later.content}
-        assert len(rows(later.text)) == 53_940
+        assert len(read_rows(later.text)) == 53_940
         assert len([message for message in visits[0].messages if message.get("body")]) > 50
         assert len(shop.selected) == 1
 
@@ -203,7 +209,7 @@ async def test_exports_that_are_read_slowly_leave_connections_for_others(setting
         while (await shop.client.get(CSV)).status_code == 503:
             assert shop.connections == 1, "the turn ends with the session"
         slow[1].reads.set()
-        assert len(rows((await slow[1].done()).body.decode())) == 53_940
+        assert len(read_rows((await slow[1].done()).body.decode())) == 53_940
 
 
 # -- when it goes wrong ------------------------------------------------------------------------------------------------
@@ -242,7 +248,7 @@ async def test_an_export_that_breaks_off_ends_for_nobody_and_is_not_stored(eithe
         assert [(visit.status, visit.ended) for visit in visits] == [(200, False)] * 3
         await shop.given_back(to=0)
         whole = await shop.client.get(NDJSON)
-        assert (is_hit(whole), len(rows(whole.text))) == (False, 53_940)
+        assert (is_hit(whole), len(read_rows(whole.text))) == (False, 53_940)
 
 
 async def test_a_write_invalidates_an_export_also_one_that_is_being_written(either: Settings) -> None:
@@ -254,12 +260,12 @@ async def test_a_write_invalidates_an_export_also_one_that_is_being_written(eith
         changed = await shop.client.patch("/products/53940", json={"price": 4999}, headers=alice)
         assert changed.status_code == 200
         after = shop.by_hand.ask(PATH)
-        whole = [rows((await visit.done()).body.decode()) for visit in (running, after)]
+        whole = [read_rows((await visit.done()).body.decode()) for visit in (running, after)]
         assert [len(each) for each in whole] == [53_940] * 2
         assert [each[-1]["price"] for each in whole] == [2757, 4999], "either is of one moment"
         assert "collapsed" not in after.said
         again = await shop.client.get(NDJSON)
-        assert rows(again.text)[-1] == changed.json()
+        assert read_rows(again.text)[-1] == changed.json()
         assert not is_hit(await shop.client.get(CSV + FEW))
 
 
@@ -280,7 +286,17 @@ async def test_an_export_whose_client_has_gone_is_stored_or_ended_and_leaves_no_
         assert gone.ended is False
         again = await shop.client.get(NDJSON)
         assert is_hit(again) is (memory == "256MB")
-        assert len(rows(again.text)) == 53_940
+        assert len(read_rows(again.text)) == 53_940
+
+
+async def test_an_export_that_is_left_closes_its_cursor(either: Settings) -> None:
+    async with shop_with(either) as shop, shop.parts.database.sessions() as session:
+        rows = await queries.streamed(session, Filters(), ("id", "cut"), 10)
+        content = written(rows, csv_lines)
+        assert (await anext(content)).count(b"\r\n") == 10
+        assert not rows.closed
+        await content.aclose()
+        assert rows.closed
 
 
 def test_a_server_whose_clients_leave_in_the_midst_of_exports_stops_when_it_is_told_to(settings: Settings) -> None:

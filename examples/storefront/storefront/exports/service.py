@@ -39,7 +39,7 @@ class Exports:
 
 async def as_csv(session: AsyncSession, filters: Filters) -> AsyncGenerator[bytes]:
     """Begin to read the diamonds that pass; then give them as CSV with a header."""
-    return _written(await _begun(session, filters), csv_lines, csv_lines([COLUMNS]))
+    return written(await _begun(session, filters), csv_lines, csv_lines([COLUMNS]))
 
 
 async def as_ndjson(session: AsyncSession, filters: Filters) -> AsyncGenerator[bytes]:
@@ -48,16 +48,20 @@ async def as_ndjson(session: AsyncSession, filters: Filters) -> AsyncGenerator[b
     def lines(rows: Sequence[Sequence[Any]]) -> bytes:
         return json_lines(COLUMNS, rows)
 
-    return _written(await _begun(session, filters), lines)
+    return written(await _begun(session, filters), lines)
 
 
 async def _begun(session: AsyncSession, filters: Filters) -> AsyncResult[*tuple[Any, ...]]:
     return await queries.streamed(session, filters, COLUMNS, AT_ONCE)
 
 
-async def _written(
+async def written(
     rows: AsyncResult[*tuple[Any, ...]], lines: Callable[[Sequence[Sequence[Any]]], bytes], header: bytes = b""
 ) -> AsyncGenerator[bytes]:
+    """Write rows as they come. Whoever stops in their midst closes this, and with it the cursor.
+
+    A connection of SQLite that went back with an open one would show its next user what was true when that began.
+    """
     try:
         if header:
             yield header
