@@ -25,6 +25,7 @@ from uvicorn_server import serving
 from storefront.catalogue import queries
 from storefront.catalogue.schemas import Filters
 from storefront.exports.formats import csv_lines, json_lines
+from storefront.exports.response import Streamed
 from storefront.exports.service import written
 from storefront.main import surrounded
 from storefront.parts import Parts
@@ -297,6 +298,33 @@ async def test_an_export_that_is_left_closes_its_cursor(either: Settings) -> Non
         assert not rows.closed
         await content.aclose()
         assert rows.closed
+
+
+async def test_an_export_that_nobody_reads_ends_between_two_pieces() -> None:
+    left, given, sent = asyncio.Event(), list[str](), list[Any]()
+
+    async def content() -> AsyncGenerator[bytes]:
+        try:
+            for _ in range(100):
+                given.append("piece")
+                yield b"x"
+        finally:
+            given.append("end")
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message.get("body"):
+            left.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    await Streamed(content(), media_type="text/plain", headers={})({"type": "http"}, receive, send)
+    assert given == ["piece", "piece", "end"]
+    assert all(message.get("more_body", True) for message in sent)
 
 
 def test_a_server_whose_clients_leave_in_the_midst_of_exports_stops_when_it_is_told_to(settings: Settings) -> None:
