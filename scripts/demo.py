@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import urllib.request
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
@@ -39,12 +40,15 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"The storefront did not start: {error}. If port {port} is taken: make demo PORT={port + 1}")
     threading.Thread(target=announce, args=[port], daemon=True).start()
-    try:
-        uvicorn.run(
-            "storefront.main:create_app", factory=True, fd=listening.fileno(), workers=workers, access_log=False
-        )
-    except KeyboardInterrupt:
-        print("The storefront is closed.")
+    with TemporaryDirectory() as directory:
+        if workers > 1:
+            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", directory)  # where they count together
+        try:
+            uvicorn.run(
+                "storefront.main:create_app", factory=True, fd=listening.fileno(), workers=workers, access_log=False
+            )
+        except KeyboardInterrupt:
+            print("The storefront is closed.")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ StorefrontError
 ├── UnfitFile          a file of a kind that is not taken
 ├── TooSlow            a body that took too long to come in
 ├── BadCursor          a page cursor that we never gave, or gave for another order
+├── BadQuery           a GraphQL request that is none, or asks for too much
 ├── NotAuthenticated   no token, or one that is not valid
 ├── MissingScope       a valid token that does not permit this
 ├── MissingRole        somebody who may not do this
@@ -60,6 +61,10 @@ class TooSlow(StorefrontError):  # noqa: N818 - read as "raise TooSlow"
 
 class BadCursor(StorefrontError):  # noqa: N818 - read as "raise BadCursor"
     """A page cursor that we never gave, or gave for another order."""
+
+
+class BadQuery(StorefrontError):  # noqa: N818 - read as "raise BadQuery"
+    """A GraphQL request that is none, or asks for too much."""
 
 
 class NotAuthenticated(StorefrontError):  # noqa: N818 - read as "raise NotAuthenticated"

@@ -7,7 +7,10 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from storefront import api, health, logs, problems
+import storefront.graphql.routes
+from storefront import api, health, logs, metrics, problems
+from storefront.graphql.persisted import Canonical
+from storefront.metrics import Measured
 from storefront.middleware import around
 from storefront.parts import Parts
 from storefront.settings import Settings, settings_of_the_environment
@@ -23,6 +26,7 @@ TAGS = [
     },
     {"name": "exports", "description": "The whole catalogue, or what passes the filters, in one file."},
     {"name": "currencies", "description": "Prices by the rates of a bank."},
+    {"name": "graphql", "description": "The catalogue as a graph. Persisted queries go by GET, and are cached."},
     {"name": "operations", "description": "For whoever starts and stops this."},
 ]
 
@@ -41,7 +45,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
 def surrounded(parts: Parts) -> ASGIApp:
     """Put an application together from its parts, and what stands around it."""
-    return around(assembled(parts), parts.settings, parts.throttle)
+    app = assembled(parts)
+    inside = Canonical(app, parts.graph.persisted)
+    return Measured(around(inside, parts.settings, parts.throttle), parts.metrics, app.routes)
 
 
 def assembled(parts: Parts) -> FastAPI:
@@ -64,7 +70,9 @@ def assembled(parts: Parts) -> FastAPI:
     )
     for version in (api.v1(parts), api.v2(parts)):
         app.include_router(version)
+    app.include_router(storefront.graphql.routes.router(parts))
     app.include_router(health.router(parts))
+    app.include_router(metrics.router(parts.metrics, parts.settings.metrics_token))
     problems.install(app)
     parts.cache.install(app)
     return app

@@ -109,7 +109,7 @@ class Secured:
             headers = MutableHeaders(scope=start)
             for name, value in self._fields.items():
                 headers.setdefault(name, value)
-            if scope["path"].startswith("/api/"):
+            if scope["path"].startswith(("/api/", "/graphql")):
                 # What is no page has nothing to load, wherever it is shown.
                 headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 

@@ -16,6 +16,8 @@ from storefront.currencies import bank
 from storefront.currencies.bank import RatesOf
 from storefront.database import Database
 from storefront.exports.service import Exports
+from storefront.graphql.service import Graph
+from storefront.metrics import Metrics
 from storefront.orders.service import Orders
 from storefront.reviews.service import Reviews
 from storefront.settings import Settings
@@ -45,13 +47,17 @@ class Parts:
     reviews: Reviews
     uploads: Uploads
     exports: Exports
+    graph: Graph
+    metrics: Metrics
 
     @classmethod
     def made_for(cls, settings: Settings, *, clock: Clock | None = None) -> "Parts":
         """Make the parts that these settings describe; the cache reads this clock, if there is one."""
         database = Database(settings.database_url, pool=settings.database_pool)
         tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
-        cache = Cache(settings.cache_url, memory=settings.cache_memory, clock=clock)
+        metrics = Metrics()
+        metrics.watch(database.engine.sync_engine, pool=settings.database_pool)
+        cache = Cache(settings.cache_url, memory=settings.cache_memory, clock=clock, observers=[metrics])
         if settings.track:
             track(database.engine, cache)
         accounts = Accounts(
@@ -79,6 +85,8 @@ class Parts:
             uploads=Uploads(cache=cache, shelf=Shelf(settings.uploads, patience=settings.upload_time)),
             # The other half of the connections is for everything else, however slowly exports are read.
             exports=Exports(at_once=max(1, settings.database_pool // 2)),
+            metrics=metrics,
+            graph=Graph(production=settings.environment == "production"),
         )
 
     @asynccontextmanager
@@ -88,6 +96,7 @@ class Parts:
         The cache is not among them: `cache.install` opens it before all this, and closes it after.
         """
         async with AsyncExitStack() as opened:
+            await opened.enter_async_context(aclosing(self.metrics))
             await opened.enter_async_context(aclosing(self.database))
             await opened.enter_async_context(self.http)
             await opened.enter_async_context(aclosing(self.throttle))

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from storefront.errors import (
     BadCursor,
     Busy,
+    BadQuery,
     Conflict,
     InvalidGrant,
     InvalidScope,
@@ -33,6 +34,7 @@ from tiercel import NotAcknowledged
 STATUSES: Mapping[type[Exception], int] = {
     NotFound: 404,
     BadCursor: 400,
+    BadQuery: 400,
     MissingRole: 403,
     Conflict: 409,
     KeyReused: 422,

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     token_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=15)
     session_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(days=30)
     catalogue: Path = CATALOGUE
+    metrics_token: Annotated[SecretStr, Field(min_length=SHORTEST_SECRET)] | None = None
 
     @model_validator(mode="after")
     def _has_a_secret(self) -> Self:

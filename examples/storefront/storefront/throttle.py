@@ -21,7 +21,7 @@ from storefront.errors import TooOften
 from storefront.problems import too_often
 from storefront.settings import Settings
 
-SEARCHES = re.compile(r"/api/v\d+/(products|products/facets|stats/prices|exports/products\.(csv|ndjson))")
+SEARCHES = re.compile(r"/api/v\d+/(products|products/facets|stats/prices|exports/products\.(csv|ndjson))|/graphql")
 LOGINS = re.compile(r"/api/v\d+/token(/refresh)?")
 
 PATIENCE = 0.2
@@ -70,7 +70,7 @@ class Throttled:
         self._app = app
         self._throttle = throttle
         self._rates = (
-            ("all", re.compile(r"/api/.*"), parse(settings.rate)),
+            ("all", re.compile(r"/api/.*|/graphql"), parse(settings.rate)),
             ("search", SEARCHES, parse(settings.rate_search)),
             ("login", LOGINS, parse(settings.rate_login)),
         )

@@ -46,6 +46,11 @@ async def product(session: AsyncSession, product_id: int) -> Product | None:
     return await session.get(Product, product_id)
 
 
+async def products(session: AsyncSession, ids: Sequence[int]) -> Sequence[Product]:
+    """Read the diamonds of these ids that there are."""
+    return (await session.scalars(select(Product).where(Product.id.in_(ids)))).all()
+
+
 async def change(session: AsyncSession, product_id: int, values: Mapping[str, int]) -> Product | None:
     """Change one diamond and count its version up, in one statement: no change of another's is lost in between."""
     statement = (

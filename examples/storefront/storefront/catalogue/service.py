@@ -1,5 +1,7 @@
 """What the shop does with its diamonds."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +27,11 @@ from storefront.paging import Cursor, Page
 async def product(session: AsyncSession, product_id: int) -> ProductOut:
     """Show one diamond, or raise `NotFound`."""
     return _shown(await queries.product(session, product_id), product_id)
+
+
+async def products(session: AsyncSession, ids: Sequence[int]) -> dict[int, ProductOut]:
+    """Show the diamonds of these ids that there are, by id."""
+    return {each.id: ProductOut.model_validate(each) for each in await queries.products(session, ids)}
 
 
 async def change(session: AsyncSession, product_id: int, wanted: ProductChange) -> ProductOut:

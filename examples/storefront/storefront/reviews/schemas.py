@@ -27,6 +27,13 @@ class ReviewOut(BaseModel):
     written_at: datetime
 
 
+class RatingOut(BaseModel):
+    """How many reviews a product has, and how many stars in the mean."""
+
+    count: int
+    mean: float | None
+
+
 class Numbered(BaseModel):
     """Which page, by its number."""
 

@@ -1,5 +1,6 @@
 """What the shop does with reviews."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from storefront.errors import Conflict
 from storefront.paging import Page
 from storefront.reviews import queries
 from storefront.reviews.models import Review
-from storefront.reviews.schemas import Numbered, ReviewIn, ReviewOut
+from storefront.reviews.schemas import Numbered, RatingOut, ReviewIn, ReviewOut
 from tiercel import Cache
 
 
@@ -40,3 +41,10 @@ class Reviews:
         found = await queries.of_product(session, product_id, (which.page - 1) * which.limit, which.limit)
         items = [ReviewOut.model_validate(each) for each in found]
         return Page(items=items, next=None, total=await queries.count(session, product_id))
+
+
+async def ratings(session: AsyncSession, ids: Sequence[int]) -> list[RatingOut]:
+    """Show how each of these products is rated, in their order."""
+    found = await queries.ratings(session, ids)
+    rated = [found.get(one, (0, None)) for one in ids]
+    return [RatingOut(count=count, mean=None if mean is None else round(mean, 2)) for count, mean in rated]

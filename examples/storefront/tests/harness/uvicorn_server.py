@@ -17,7 +17,7 @@ STOREFRONT = Path(__file__).parents[2]
 def environment_of(settings: Settings) -> dict[str, str]:
     """These settings as variables; and where the programs are, when none of them is installed."""
     paths = os.pathsep.join([str(STOREFRONT), str(Path(__file__).parent), *(path for path in sys.path if path)])
-    values = settings.model_dump(mode="json", exclude={"secret"}).items()
+    values = settings.model_dump(mode="json", exclude={"secret"}, exclude_none=True).items()
     told = {name: json.dumps(value) if isinstance(value, list) else str(value) for name, value in values}
     return {**os.environ, **{f"STOREFRONT_{name.upper()}": value for name, value in told.items()}, "PYTHONPATH": paths}
 
