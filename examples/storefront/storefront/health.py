@@ -13,6 +13,12 @@ from storefront.parts import Parts
 State = Literal["ok", "unreachable"]
 
 
+class Health(BaseModel):
+    """That it lives."""
+
+    status: Literal["ok"]
+
+
 class Readiness(BaseModel):
     """What this process needs, and how it is."""
 
@@ -25,12 +31,12 @@ def router(parts: Parts) -> APIRouter:
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/healthz")
-    async def read_health(response: Response) -> dict[str, str]:
+    async def read_health(response: Response) -> Health:
         """Answer, if this process can."""
         response.headers["Cache-Control"] = "no-store"
-        return {"status": "ok"}
+        return Health(status="ok")
 
-    @routes.get("/readyz")
+    @routes.get("/readyz", responses={503: {"model": Readiness, "description": "The database is out of reach."}})
     async def read_readiness(
         session: Annotated[AsyncSession, Depends(parts.database.session)], response: Response
     ) -> Readiness:

@@ -8,12 +8,20 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 import storefront.graphql.routes
+import storefront.reference.routes
 from storefront import api, health, logs, metrics, problems
 from storefront.graphql.persisted import Canonical
 from storefront.metrics import Measured
 from storefront.middleware import around
 from storefront.parts import Parts
+from storefront.reference import document
 from storefront.settings import Settings, settings_of_the_environment
+
+DESCRIPTION = """\
+What has gone wrong is a problem, RFC 9457. What may be kept carries an `ETag`: send it back in `If-None-Match`, and
+what has not changed is a `304`. `Cache-Status` says what the cache did. A change is seen by the next `GET`, whoever
+sends it.
+"""
 
 TAGS = [
     {"name": "catalogue", "description": "Diamonds: to find, to count, and, with the scope products:write, to change."},
@@ -58,13 +66,19 @@ def assembled(parts: Parts) -> FastAPI:
         async with parts.open():
             yield
 
+    in_production = parts.settings.environment == "production"
     app = FastAPI(
         title="Storefront",
+        summary="53,940 real diamonds, cached by Tiercel.",
         version="2",
-        description="53,940 real diamonds, cached by Tiercel.",
+        description=DESCRIPTION,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        servers=[{"url": "/", "description": "The host that this document came from."}],
+        docs_url=None,
+        redoc_url=None,
         openapi_tags=TAGS,
         # In production nobody is told more than they need; the documents are made where the program is built.
-        openapi_url=None if parts.settings.environment == "production" else "/openapi.json",
+        openapi_url=None if in_production else "/openapi.json",
         generate_unique_id_function=operation_id,
         lifespan=lifespan,
     )
@@ -73,6 +87,9 @@ def assembled(parts: Parts) -> FastAPI:
     app.include_router(storefront.graphql.routes.router(parts))
     app.include_router(health.router(parts))
     app.include_router(metrics.router(parts.metrics, parts.settings.metrics_token))
+    if not in_production:
+        app.include_router(storefront.reference.routes.router(parts))
+        document.install(app)
     problems.install(app)
     parts.cache.install(app)
     return app

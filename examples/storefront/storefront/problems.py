@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from storefront.errors import (
     BadCursor,
-    Busy,
     BadQuery,
+    Busy,
     Conflict,
     InvalidGrant,
     InvalidScope,

@@ -10,6 +10,7 @@ from storefront.accounts.identity import Identity
 from storefront.accounts.schemas import Token, UserChange, UserOut
 from storefront.accounts.tokens import Claims
 from storefront.parts import Parts
+from storefront.reference.document import answers
 
 
 def router(parts: Parts) -> APIRouter:
@@ -18,7 +19,7 @@ def router(parts: Parts) -> APIRouter:
     per_request = Depends(parts.database.session)
     admin = parts.guard.require_role("admin")
 
-    @routes.post("/token")
+    @routes.post("/token", responses=answers(400))
     async def log_in(
         form: Annotated[OAuth2PasswordRequestForm, Depends()],
         session: Annotated[AsyncSession, per_request],
@@ -28,7 +29,7 @@ def router(parts: Parts) -> APIRouter:
         response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
         return await parts.accounts.log_in(session, form.username, form.password, form.scopes)
 
-    @routes.post("/token/refresh")
+    @routes.post("/token/refresh", responses=answers(400))
     async def refresh(
         refresh_token: Annotated[str, Form(max_length=200)],
         session: Annotated[AsyncSession, per_request],
@@ -53,7 +54,7 @@ def router(parts: Parts) -> APIRouter:
         return UserOut.model_validate(user)
 
     # `shared`: whoever passes the dependency gets the same answer.
-    @routes.get("/users", dependencies=[Depends(admin)])
+    @routes.get("/users", dependencies=[Depends(admin)], responses=answers(403))
     @parts.cache.response(ttl="1m", tags="users", per="shared")
     async def list_users(session: Annotated[AsyncSession, per_request]) -> list[UserOut]:
         """List everybody who has an account; for administrators."""

@@ -11,6 +11,7 @@ from storefront.catalogue.schemas import Listing, ProductChange, ProductIn
 from storefront.catalogue.schemas_v2 import ProductOut
 from storefront.paging import Page
 from storefront.parts import Parts
+from storefront.reference.document import answers
 
 
 def products(parts: Parts) -> APIRouter:
@@ -19,7 +20,7 @@ def products(parts: Parts) -> APIRouter:
     per_request = Depends(parts.database.session)
     may_write = Security(parts.guard.current_user, scopes=["products:write"])
 
-    @routes.get("/products")
+    @routes.get("/products", responses=answers(400))
     @cache.response(ttl=30, stale_while_revalidate=30, tags="products")
     async def list_products(
         listing: Annotated[Listing, Query()], session: Annotated[AsyncSession, per_request]
@@ -51,7 +52,7 @@ def products(parts: Parts) -> APIRouter:
         """Change the price or the stock of one diamond."""
         return ProductOut.of(await service.change(session, product_id, wanted))
 
-    @routes.delete("/products/{product_id}", status_code=204, dependencies=[may_write])
+    @routes.delete("/products/{product_id}", status_code=204, dependencies=[may_write], responses=answers(409))
     @cache.invalidates(*ALL_OF_IT)
     async def remove_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> None:
         """Take a diamond off the catalogue."""

@@ -10,6 +10,7 @@ from storefront.catalogue import service
 from storefront.catalogue.routes import ProductId
 from storefront.errors import NotFound
 from storefront.parts import Parts
+from storefront.reference.document import answers
 
 Currency = Annotated[str, Query(pattern="^[A-Z]{3}$")]
 
@@ -26,7 +27,7 @@ def router(parts: Parts) -> APIRouter:
     routes = APIRouter(tags=["currencies"])
 
     # Not stored itself: it is made of what is remembered, and of one row.
-    @routes.get("/products/{product_id}/price")
+    @routes.get("/products/{product_id}/price", responses=answers(503))
     async def read_price(
         product_id: ProductId, currency: Currency, session: Annotated[AsyncSession, Depends(parts.database.session)]
     ) -> Converted:

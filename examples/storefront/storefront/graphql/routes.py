@@ -1,10 +1,10 @@
 """The graph over HTTP: https://graphql.github.io/graphql-over-http."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,6 +12,7 @@ from storefront.errors import BadQuery
 from storefront.graphql.persisted import PATH, hash_in
 from storefront.graphql.service import Answer
 from storefront.parts import Parts
+from storefront.reference.document import answers
 
 Text = Annotated[str | None, Query(max_length=4_000)]
 
@@ -34,7 +35,7 @@ class Result(BaseModel):
     errors: list[dict[str, Any]] | None = None
 
 
-class GraphResponse(Response):
+class GraphResponse(JSONResponse):
     """An answer, which keeps its tags for the cache. What has errors is true for nobody else, and not for long."""
 
     media_type = "application/graphql-response+json"
@@ -42,7 +43,16 @@ class GraphResponse(Response):
     def __init__(self, answer: Answer) -> None:
         self.tags = answer.tags
         kept = {} if "errors" not in answer.body else {"Cache-Control": "no-store"}
-        super().__init__(json.dumps(answer.body, separators=(",", ":")), 200 if answer.ran else 400, kept)
+        super().__init__(answer.body, 200 if answer.ran else 400, kept)
+
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {
+        "description": "Not a query of ours, or no query at all.",
+        "content": {GraphResponse.media_type: {"schema": {"$ref": "#/components/schemas/Result"}}},
+    },
+    **answers(404),
+}
 
 
 def router(parts: Parts) -> APIRouter:
@@ -54,7 +64,7 @@ def router(parts: Parts) -> APIRouter:
     def key(_request: Request) -> str:
         return shape
 
-    @routes.get(PATH, status_code=200, response_class=GraphResponse, response_model=Result)
+    @routes.get(PATH, response_class=GraphResponse, status_code=200, response_model=Result, responses=REFUSED)
     @parts.cache.response(ttl="1m", stale_while_revalidate=30, tags=_tags, key=key)
     async def read_graph(
         session: Annotated[AsyncSession, per_request],
@@ -66,7 +76,7 @@ def router(parts: Parts) -> APIRouter:
         asked = graph.persisted.read(extensions, variables, query)
         return GraphResponse(await graph.run(session, asked.text, asked.variables))
 
-    @routes.post(PATH, status_code=200, response_class=GraphResponse, response_model=Result)
+    @routes.post(PATH, response_class=GraphResponse, status_code=200, response_model=Result, responses=REFUSED)
     async def query_graph(wanted: Operation, session: Annotated[AsyncSession, per_request]) -> Response:
         """Run any query, within bounds. It is never stored."""
         answered = GraphResponse(await graph.run(session, _text(wanted), wanted.variables or {}, wanted.operation_name))

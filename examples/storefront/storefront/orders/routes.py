@@ -9,6 +9,7 @@ from storefront.accounts.identity import Identity
 from storefront.orders.schemas import OrderIn, OrderOut, Slice
 from storefront.paging import Page
 from storefront.parts import Parts
+from storefront.reference.document import answers
 
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 
@@ -20,7 +21,7 @@ def router(parts: Parts) -> APIRouter:
     limited = Depends(parts.limited)
     who = Security(parts.guard.current_user)
 
-    @routes.post("/orders", status_code=201, dependencies=[limited])
+    @routes.post("/orders", status_code=201, dependencies=[limited], responses=answers(409))
     async def place_order(
         wanted: OrderIn,
         idempotency_key: Key,

@@ -9,6 +9,7 @@ from storefront.accounts.identity import Identity
 from storefront.catalogue.routes import ProductId
 from storefront.paging import Page
 from storefront.parts import Parts
+from storefront.reference.document import answers
 from storefront.reviews.schemas import Numbered, ReviewIn, ReviewOut
 
 
@@ -25,7 +26,7 @@ def router(parts: Parts) -> APIRouter:
         """List what customers say of a product, the newest first."""
         return await parts.reviews.page(session, product_id, which)
 
-    @routes.post("/reviews", status_code=201, dependencies=[Depends(parts.limited)])
+    @routes.post("/reviews", status_code=201, dependencies=[Depends(parts.limited)], responses=answers(409))
     async def write_review(
         product_id: ProductId,
         wanted: ReviewIn,

@@ -1,0 +1,381 @@
+"""What the README says about the document of the API, which is held against what the service sends."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from httpx import AsyncClient, Response
+from shop_client import bearer, client_of, is_hit
+from small_bank import running
+from uvicorn_server import serving
+
+from storefront.main import surrounded
+from storefront.parts import Parts
+from storefront.reference.document import Problem
+from storefront.reference.examples import EXAMPLES, PROBLEMS
+from storefront.settings import Settings
+
+NOBODY = 2**31 - 1
+"""An id that nothing has."""
+
+Document = dict[str, Any]
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "read_price": {"currency": "EUR"},
+    "read_graph": {
+        "extensions": '{"persistedQuery":{"version":1,"sha256Hash":'
+        '"ab9adba45c6930797453bf94667845ac5e47108358ee7efacb532963909985b4"}}',
+        "variables": '{"id":1}',
+    },
+}
+"""What an operation cannot be asked without."""
+
+
+class Operation(NamedTuple):
+    """One of the document, and how to ask for it."""
+
+    id: str
+    method: str
+    path: str
+    said: dict[str, Any]
+
+    @property
+    def what(self) -> str:
+        """Its name in any version."""
+        return re.sub(r"^v\d_", "", self.id)
+
+    @property
+    def secured(self) -> bool:
+        return "security" in self.said
+
+    @property
+    def scoped(self) -> bool:
+        return any(scopes for needed in self.said.get("security", ()) for scopes in needed.values())
+
+    def at(self, place: object) -> str:
+        return "http://shop" + re.sub(r"{\w+}", str(place), self.path)
+
+    def body(self, document: Document) -> dict[str, Any]:
+        """A body that fits, for httpx: the example of its schema."""
+        for kind, content in self.said.get("requestBody", {}).get("content", {}).items():
+            example = schema_of(document, content["schema"])["examples"][0]
+            return {"json" if kind == "application/json" else "data": example}
+        return {}
+
+
+def operations(document: Document) -> Iterator[Operation]:
+    for path, item in document["paths"].items():
+        for method, said in item.items():
+            yield Operation(said["operationId"], method.upper(), path, said)
+
+
+def schema_of(document: Document, schema: Any) -> Any:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return document["components"]["schemas"][name] if name else schema
+
+
+@pytest.fixture
+async def document(shop: AsyncClient) -> Document:
+    found: Document = (await shop.get("http://shop/openapi.json")).json()
+    return found
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Iterator[Settings]:
+    """With a bank that is there."""
+    with running() as bank:
+        bank.rates["EUR"] = 0.92
+        yield settings.model_copy(update={"bank_url": bank.url})
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+class Asking:
+    """Asks for every operation in a way that goes wrong, and holds what comes against the document."""
+
+    def __init__(self, document: Document, queen: dict[str, str], bob: dict[str, str]) -> None:
+        self.seen: dict[str, set[str]] = {each.id: set() for each in operations(document)}
+        self.details: set[str] = set()
+        self._document = document
+        self._queen = queen
+        self._bob = bob
+
+    def noted(self, operation: Operation, answer: Response) -> None:
+        status, kind = str(answer.status_code), answer.headers.get("content-type", "").partition(";")[0]
+        said = operation.said["responses"]
+        where = f"{operation.id} answers {status} as {kind}: is that in its `responses`? {answer.text[:200]}"
+        assert status in said, where
+        assert kind in said[status].get("content", {"": None}), where
+        for name, field in said[status].get("headers", {}).items():
+            assert not field.get("required") or name in answer.headers, where
+        if kind == "application/problem+json":
+            told = Problem.model_validate(answer.json(), extra="forbid")
+            assert told.status == answer.status_code
+            self.details.add(steady(told.detail))
+        self.seen[operation.id].add(status)
+
+    async def ask(self, shop: AsyncClient, operation: Operation, place: object = NOBODY, **how: Any) -> None:
+        """As somebody who may do everything, with a body that fits, unless it is said `how` else."""
+        headers = {"Idempotency-Key": f"key-of-{operation.id}", **(self._queen if operation.secured else {})}
+        fitting = {} if {"content", "json", "data"} & how.keys() else operation.body(self._document)
+        given: dict[str, Any] = {"headers": headers, **fitting, **how}
+        answer = await shop.request(operation.method, operation.at(place), **given)
+        if answer.is_error:
+            self.noted(operation, answer)
+
+    async def ask_wrongly(self, shop: AsyncClient, operation: Operation) -> None:
+        """In each of the ways that the operation has."""
+        if operation.secured:
+            await self.ask(shop, operation, headers={})
+        if operation.what == "list_users" or operation.scoped:
+            await self.ask(shop, operation, headers=self._bob)
+        if "{" in operation.path:
+            await self.ask(shop, operation, params=HOW.get(operation.what))
+            await self.ask(shop, operation, "x")
+        if "requestBody" in operation.said:
+            await self.ask(shop, operation, content=b"{" * 1_000_001)
+            await self.ask(shop, operation, content=b"{")
+        for parameter in operation.said.get("parameters", ()):
+            if parameter["in"] == "query":
+                await self.ask(shop, operation, params={parameter["name"]: "x" * 5_000})
+
+    async def ask_without_what_we_need(self, settings: Settings, nowhere: Path) -> None:
+        """Without a bank, without a database, without leave to ask."""
+        for lacking, asked, times in (
+            ({"bank_url": "http://127.0.0.1:1"}, "read_price", 1),
+            ({"database_url": f"sqlite+aiosqlite:///{nowhere}"}, "read_readiness", 1),
+            ({"rate": "1/hour"}, "", 2),
+        ):
+            app = surrounded(Parts.made_for(settings.model_copy(update=lacking)))
+            async with client_of(app) as shop:
+                for operation in operations(self._document):
+                    if operation.what == asked or (not asked and operation.path.startswith(("/api/", "/graphql"))):
+                        for _ in range(times):
+                            await self.ask(shop, operation, 1, params=HOW.get(operation.what))
+
+
+def steady(text: str) -> str:
+    return re.sub(r"\d+", "N", text)
+
+
+UNKNOWN = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
+SPECIAL: dict[str, list[tuple[object, dict[str, Any]]]] = {
+    "list_products": [(None, {"params": {"cursor": "x"}})],
+    "log_in": [(None, {"data": {"username": "alice", "password": "x"}})],
+    "refresh": [(None, {})],
+    "place_order": [(None, {"json": {"lines": [{"product_id": 2, "quantity": 2}]}})],
+    "write_review": [(1, {}), (1, {})],
+    "remove_product": [(1, {})],
+    "read_graph": [(None, {"params": None}), (None, {"params": {"extensions": json.dumps(UNKNOWN)}})],
+    "query_graph": [(None, {"json": each}) for each in ({}, {"query": "{nothing}"}, {"extensions": UNKNOWN})],
+}
+"""What goes wrong in ways of its own: with which id, and how it is asked."""
+
+
+@pytest.fixture
+async def asking(shop: AsyncClient, document: Document, bob: dict[str, str], queen: dict[str, str]) -> Asking:
+    """By a queen who may do what Alice may."""
+    await shop.patch("/users/3", json={"scopes": "products:write users:write"}, headers=queen)
+    return Asking(document, await bearer(shop, "queen", "croquet"), bob)
+
+
+async def test_every_error_that_is_documented_is_sent_and_every_one_that_is_sent_is_documented(
+    settings: Settings, shop: AsyncClient, document: Document, asking: Asking, tmp_path: Path
+) -> None:
+    for operation in operations(document):
+        await asking.ask_wrongly(shop, operation)
+        for place, how in SPECIAL.get(operation.what, ()):
+            await asking.ask(shop, operation, place, **how)
+    await asking.ask_without_what_we_need(settings, tmp_path / "no" / "such.db")
+    documented = {
+        each.id: {status for status in each.said["responses"] if status != "default" and status >= "400"}
+        for each in operations(document)
+    }
+    assert asking.seen == documented
+    assert {steady(each["detail"]) for each in PROBLEMS.values()} <= asking.details
+
+
+async def test_every_operation_says_that_other_errors_are_problems_too(document: Document) -> None:
+    problem = {"$ref": "#/components/schemas/Problem"}
+    for operation in operations(document):
+        assert operation.said["responses"]["default"]["content"] == {"application/problem+json": {"schema": problem}}
+    assert "HTTPValidationError" not in str(document)
+
+
+# -- what the cache adds -----------------------------------------------------------------------------------------------
+
+FIELDS = {"ETag", "Age", "Cache-Control", "Cache-Status"}
+
+
+async def test_the_304_and_the_cache_headers_are_documented_where_they_are_sent_and_nowhere_else(
+    shop: AsyncClient, document: Document, queen: dict[str, str]
+) -> None:
+    order = {"lines": [{"product_id": 2}]}
+    await shop.post("/orders", json=order, headers={**queen, "Idempotency-Key": "of-the-queen"})
+    stored: set[str] = set()
+    for operation in operations(document):
+        if operation.method != "GET":
+            assert "304" not in operation.said["responses"]
+            continue
+        params, headers = HOW.get(operation.what, {}), queen if operation.secured else {}
+        await shop.get(operation.at(1), params=params, headers=headers)
+        answer = await shop.get(operation.at(1), params=params, headers=headers)
+        assert answer.status_code == 200, operation
+        assert is_hit(answer) == ("304" in operation.said["responses"]), operation.id
+        if not is_hit(answer):
+            assert "headers" not in operation.said["responses"]["200"]
+            continue
+        stored.add(operation.what)
+        again = await shop.get(
+            operation.at(1), params=params, headers={**headers, "If-None-Match": answer.headers["etag"]}
+        )
+        assert (again.status_code, again.content) == (304, b"")
+        for each in (answer, again):
+            said = operation.said["responses"][str(each.status_code)]
+            assert set(said["headers"]) == FIELDS
+            assert {name.lower() for name in FIELDS} <= set(each.headers), operation.id
+            assert each.headers.get("content-type", "").partition(";")[0] in said.get("content", {"": None})
+    assert {"read_product", "read_me", "list_orders", "read_graph"} <= stored
+
+
+# -- what it says of itself --------------------------------------------------------------------------------------------
+
+
+async def test_the_document_says_what_it_is_about_and_where(document: Document) -> None:
+    about = document["info"]
+    assert (about["title"], about["license"]) == ("Storefront", {"name": "MIT", "identifier": "MIT"})
+    assert about["summary"]
+    assert "RFC 9457" in about["description"]
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    for operation in operations(document):
+        assert operation.said["summary"], operation.id
+        assert operation.said["description"], operation.id
+        assert len(operation.said["tags"]) == 1, operation.id
+
+
+async def test_every_body_has_an_example(document: Document) -> None:
+    def shown(schema: Any) -> bool:
+        schema = schema_of(document, schema)
+        inner = [schema.get("items"), schema.get("properties", {}).get("items")]
+        return "examples" in schema or any(each is not None and shown(each) for each in inner)
+
+    for operation in operations(document):
+        bodies = [operation.said.get("requestBody", {})]
+        bodies += [said for status, said in operation.said["responses"].items() if status.startswith("2")]
+        for body in bodies:
+            for kind, content in body.get("content", {}).items():
+                if kind.endswith("json") or "form" in kind:
+                    assert shown(content["schema"]), f"{operation.id}: add one to storefront/reference/examples.py"
+    assert EXAMPLES.keys() <= document["components"]["schemas"].keys()
+
+
+async def test_the_examples_are_what_the_service_takes_and_sends(
+    shop: AsyncClient, document: Document, alice: dict[str, str], queen: dict[str, str], bob: dict[str, str]
+) -> None:
+    sent: dict[str, Any] = {}
+
+    async def get(name: str, url: str, pick: Callable[[Any], Any] = lambda found: found, **how: Any) -> None:
+        sent[name] = pick((await shop.get(url, **how)).raise_for_status().json())
+
+    async def post(name: str, url: str, method: str = "POST", **how: Any) -> None:
+        sent[name] = (await shop.request(method, url, **how)).raise_for_status().json()
+
+    await get("storefront__catalogue__schemas__ProductOut", "/products/1")
+    await get("storefront__catalogue__schemas_v2__ProductOut", "http://shop/api/v2/products/1")
+    await get("Facets", "/products/facets?cut=Fair&color=J&clarity=I1&price_max=1999")
+    await get("PriceStatistics", "/stats/prices", lambda found: found[0])
+    await get("Trend", "/stats/trend")
+    await get("Grading", "/grades")
+    await get("Converted", "/products/1/price?currency=EUR")
+    await get("UserOut", "/me", headers=alice)
+    await get("Readiness", "http://shop/readyz")
+    await post("Result", "http://shop/graphql", json=EXAMPLES["Operation"])
+    await post("Token", "/token", data=EXAMPLES["Body_v1_log_in"])
+    await post("OrderOut", "/orders", json=EXAMPLES["OrderIn"], headers={**bob, "Idempotency-Key": "my-first-order"})
+    await post("ReviewOut", "/products/1/reviews", json=EXAMPLES["ReviewIn"], headers=bob)
+    for name, found in sent.items():
+        assert shaped(found) == shaped(EXAMPLES[name]), name
+    for name, url, method, who in (
+        ("ProductIn", "/products", "POST", alice),
+        ("ProductChange", "/products/1", "PATCH", alice),
+        ("UserChange", "/users/2", "PATCH", queen),
+    ):
+        await post(name, url, method, json=EXAMPLES[name], headers=who)
+    # A refresh token is good for one use, so none can stand in a document. Its form can.
+    assert re.fullmatch(r"[0-9a-f]{32}\.[\w-]{43}", EXAMPLES["Body_v1_refresh"]["refresh_token"])
+    tried = {*sent, "ProductIn", "ProductChange", "UserChange", "OrderIn", "ReviewIn", "Operation", "Health"}
+    assert EXAMPLES.keys() <= tried | {name for name in EXAMPLES if name.startswith("Body_")}
+
+
+MOMENT, SECRET = r"2\d{3}-\d\d-\d\dT[\d:.]+Z", r"[\w.-]{40,}"
+FORMS = {"placed_at": MOMENT, "written_at": MOMENT, "access_token": SECRET, "refresh_token": SECRET}
+
+
+def shaped(found: dict[str, Any]) -> dict[str, Any]:
+    """Without what differs from day to day, of which the form stays."""
+    once = {name: form for name, form in FORMS.items() if re.fullmatch(form, found.get(name, ""))}
+    return {**found, **once}
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_page_of_the_document_loads_nothing_from_elsewhere(shop: AsyncClient) -> None:
+    page = await shop.get("http://shop/docs")
+    assert page.status_code == 200
+    places = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(places) == 6
+    for place in places:
+        assert (await shop.get(f"http://shop/{place}")).status_code == 200
+    assert "://" not in page.text
+    assert "<script>" not in page.text
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"https?:|\*|unsafe", page.headers["content-security-policy"])
+
+
+async def test_files_of_the_page_are_kept_for_ever_and_come_from_the_cache(shop: AsyncClient) -> None:
+    page = await shop.get("http://shop/docs")
+    for place in re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text):
+        answers = [await shop.get(f"http://shop/{place}") for _ in range(2)]
+        assert [is_hit(answer) for answer in answers] == [False, True]
+        assert "max-age=31536000, immutable" in answers[1].headers["cache-control"]
+        again = await shop.get(f"http://shop/{place}", headers={"If-None-Match": answers[0].headers["etag"]})
+        assert again.status_code == 304
+        assert answers[0].headers["content-type"].partition(";")[0] in {"text/javascript", "text/css", "image/png"}
+    for wrong in ("nothing.js", "start.js", "..%2Froutes.py"):
+        assert (await shop.get(f"http://shop/docs/{wrong}")).status_code == 404
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium: scripts/need chromium")
+def test_a_browser_shows_the_page_and_asks_no_other_host(settings: Settings, tmp_path: Path) -> None:
+    log = tmp_path / "network.json"
+    with serving(settings) as place:
+        command = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--enable-logging=stderr",
+        ]
+        command += [f"--user-data-dir={tmp_path}/profile", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command += [f"--log-net-log={log}", "--virtual-time-budget=5000", "--dump-dom", f"{place}/docs"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    assert "Read Product" in done.stdout
+    assert "Content Security Policy" not in done.stderr
+    # What the browser asks on its own account has another initiator.
+    started = [line for line in log.read_text().splitlines() if f'"initiator":"{place}"' in line]
+    asked = {url for line in started for url in re.findall(r'"url":"([^"]+)"', line)}
+    assert [url for url in asked if not url.startswith((f"{place}/", "data:"))] == []
+    assert len([url for url in asked if "/docs/" in url]) >= 4
+    assert f"{place}/openapi.json" in asked
