@@ -87,6 +87,7 @@ unit: $(VENV)/.dev
 storefront: $(VENV)/.dev
 	@command -v curl >/dev/null || scripts/need curl
 	@command -v redis-server >/dev/null || scripts/need redis-server
+	@command -v chromium >/dev/null || scripts/need chromium
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || scripts/need postgresql
 	@$(PYTHON_BIN)/python -m pytest --quiet $(ON_ALL_CORES) examples/storefront/tests
 

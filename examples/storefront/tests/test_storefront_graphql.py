@@ -17,6 +17,7 @@ from storefront.graphql.persisted import Persisted
 from storefront.graphql.service import Graph
 from storefront.main import surrounded
 from storefront.parts import Parts
+from storefront.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "storefront" / "graphql" / "persisted"
 GRAPH = "http://shop/graphql"
@@ -156,14 +157,17 @@ async def test_other_variables_are_another_question(shop: AsyncClient) -> None:
     assert len({answer.content for answer in answers}) == 4
 
 
-async def test_releases_with_another_schema_share_no_answers(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        shared = Parts.made_for(settings)
-        app = surrounded(shared)
-        patched.setattr(Graph, "shape", "of-another-release")
-        other = surrounded(shared)
-    async with lifespan(app), client_of(app) as new, client_of(other) as old:
-        assert [is_hit(await get(shop, "product", id=1)) for shop in (new, old, new)] == [False, False, True]
+async def test_releases_with_another_schema_share_no_answers(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = settings.model_copy(update={"cache_url": f"local://{tmp_path}/cache"})
+    old, same = surrounded(Parts.made_for(shared)), surrounded(Parts.made_for(shared))
+    monkeypatch.setattr(Graph, "shape", "of-another-release")
+    new = surrounded(Parts.made_for(shared))
+    shops = [client_of(each) for each in (old, same, new, new)]
+    async with lifespan(old), lifespan(same), lifespan(new):
+        hits = [is_hit(await get(shop, "product", id=1)) for shop in shops]
+    assert hits == [False, True, False, True]
 
 
 # -- what GET refuses --------------------------------------------------------------------------------------------------
@@ -323,7 +327,7 @@ async def test_a_mistake_of_a_client_is_told_and_not_logged(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_production_does_not_show_the_schema_of_the_graph(app: ASGIApp, settings: Any) -> None:
+async def test_production_does_not_show_the_schema_of_the_graph(app: ASGIApp, settings: Settings) -> None:
     asked = ["{__schema {types {name}}}", '{__type(name: "Product") {name}}', "{produkt(id: 1) {id}}"]
     async with client_of(app) as shop:
         assert "Product" in (await post(shop, asked[0])).text
