@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from httpx import AsyncClient, Response
-from shop_client import client_of, is_hit, lifespan
+from shop_client import bearer, client_of, is_hit, lifespan
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp
 
@@ -105,12 +105,16 @@ async def test_a_patch_leaves_what_was_read_of_other_products(shop: AsyncClient,
     assert is_hit(await get(shop, "product", id=2))
 
 
-async def test_a_review_is_seen_in_the_graph_by_the_next_get(shop: AsyncClient, bob: dict[str, str]) -> None:
-    for name, variables in (("product", {"id": 5}), ("compare", {"ids": [4, 5]})):
-        assert '"count":0,"mean":null' in (await get(shop, name, **variables)).text
-    await shop.post("/products/5/reviews", json={"stars": 4}, headers=bob)
-    assert data(await get(shop, "product", id=5))["product"]["rating"] == {"count": 1, "mean": 4}
-    assert [each["rating"]["count"] for each in data(await get(shop, "compare", ids=[4, 5]))["productsById"]] == [0, 1]
+async def test_a_review_is_seen_in_the_graph_by_the_next_get(either: Settings) -> None:
+    app = surrounded(Parts.made_for(either.model_copy(update={"allowed_hosts": ("shop",)})))
+    async with lifespan(app), client_of(app) as shop:
+        for name, variables in (("product", {"id": 5}), ("compare", {"ids": [4, 5]})):
+            assert '"count":0,"mean":null' in (await get(shop, name, **variables)).text
+        for stars, who in ((4, ("bob", "christmas")), (5, ("alice", "wonderland")), (5, ("queen", "croquet"))):
+            await shop.post("/products/5/reviews", json={"stars": stars}, headers=await bearer(shop, *who))
+        assert data(await get(shop, "product", id=5))["product"]["rating"] == {"count": 3, "mean": 4.67}
+        compared = data(await get(shop, "compare", ids=[4, 5]))["productsById"]
+    assert [each["rating"]["count"] for each in compared] == [0, 3]
 
 
 async def test_a_product_that_was_missing_is_found_in_the_graph_once_it_is_there(

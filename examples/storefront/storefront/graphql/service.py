@@ -52,7 +52,7 @@ class Graph:
 
     @property
     def shape(self) -> str:
-        """Name the schema: another one has another name, as `shapes.shape_of` has it for models."""
+        """Name the schema. Another one has another name: no release answers with what another has stored."""
         return blake2b(self._schema.as_str().encode(), digest_size=8).hexdigest()
 
     async def run(
