@@ -7,8 +7,10 @@ import storefront.catalogue.routes
 import storefront.catalogue.routes_v2
 import storefront.currencies.routes
 import storefront.exports.routes
+import storefront.live.routes
 import storefront.orders.routes
 import storefront.reviews.routes
+import storefront.sales.routes
 import storefront.uploads.routes
 from storefront.parts import Parts
 
@@ -30,8 +32,10 @@ def _the_same(parts: Parts) -> tuple[APIRouter, ...]:
         storefront.catalogue.routes.overviews(parts),
         storefront.accounts.routes.router(parts),
         storefront.currencies.routes.router(parts),
+        storefront.live.routes.router(parts),
         storefront.orders.routes.router(parts),
         storefront.reviews.routes.router(parts),
+        storefront.sales.routes.router(parts),
         storefront.uploads.routes.router(parts),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -67,6 +68,12 @@ class Database:
     async def aclose(self) -> None:
         """End all connections."""
         await self.engine.dispose()
+
+
+def insert_into(session: AsyncSession, model: type[Model]) -> postgresql.Insert | sqlite.Insert:
+    """Make an INSERT that can say ON CONFLICT: both databases can, each with a class of its own."""
+    remote = session.get_bind().dialect.name == "postgresql"
+    return postgresql.insert(model) if remote else sqlite.insert(model)
 
 
 def _tune(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -33,6 +33,10 @@ TAGS = [
         "description": "Pictures and documents of a product: to read, and, with the scope products:write, to change.",
     },
     {"name": "exports", "description": "The whole catalogue, or what passes the filters, in one file."},
+    {
+        "name": "live",
+        "description": "The stock as it changes: by server-sent events here, and by WebSocket at /live/stock.",
+    },
     {"name": "currencies", "description": "Prices by the rates of a bank."},
     {"name": "graphql", "description": "The catalogue as a graph. Persisted queries go by GET, and are cached."},
     {"name": "operations", "description": "For whoever starts and stops this."},

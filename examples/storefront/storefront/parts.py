@@ -15,6 +15,7 @@ from storefront.accounts.tokens import Tokens
 from storefront.currencies import bank
 from storefront.currencies.bank import RatesOf
 from storefront.database import Database
+from storefront.events.service import Events
 from storefront.exports.service import Exports
 from storefront.graphql.service import Graph
 from storefront.metrics import Metrics
@@ -43,6 +44,7 @@ class Parts:
     limited: Callable[..., Awaitable[None]]
     workshop: Workshop
     rates_of: RatesOf
+    events: Events
     orders: Orders
     reviews: Reviews
     uploads: Uploads
@@ -68,6 +70,7 @@ class Parts:
             lifetime=settings.session_lifetime,
         )
         http = httpx.AsyncClient(timeout=5)
+        events = Events.made_for(settings, database, cache)
         let_in, throttle = guard(accounts), Throttle(settings.rate_url)
         return cls(
             settings=settings,
@@ -80,7 +83,8 @@ class Parts:
             limited=per_user(let_in, throttle, settings.rate_user),
             workshop=Workshop(),
             rates_of=bank.remembered(cache, http, settings),
-            orders=Orders(cache=cache),
+            events=events,
+            orders=Orders(cache=cache, outbox=events.outbox),
             reviews=Reviews(cache=cache),
             uploads=Uploads(cache=cache, shelf=Shelf(settings.uploads, patience=settings.upload_time)),
             # The other half of the connections is for everything else, however slowly exports are read.
@@ -104,4 +108,5 @@ class Parts:
             await schema.check(self.database)
             if self.settings.track and self.database.engine.dialect.name == "postgresql":
                 await opened.enter_async_context(listening(self.database.engine))
+            await opened.enter_async_context(self.events.open())
             yield

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     rate_login: Rate = "60/minute"
     rate_user: Rate = "120/minute"
     rate_url: str = "memory://"
+    events_url: str = "memory://"
+    events_attempts: Annotated[int, Gt(0)] = 10
+    events_patience: Annotated[timedelta, Gt(timedelta())] = timedelta(seconds=30)
+    events_sweep: Annotated[timedelta, Gt(timedelta())] = timedelta(seconds=30)
+    live_per_address: Annotated[int, Gt(0)] = 20
+    live_heartbeat: Annotated[timedelta, Gt(timedelta())] = timedelta(seconds=15)
     bank_url: str = "https://bank.example"
     bank_rates_lifetime: Annotated[timedelta, Gt(timedelta())] = timedelta(minutes=10)
     secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)

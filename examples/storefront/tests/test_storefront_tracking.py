@@ -308,7 +308,7 @@ async def test_each_table_tells_of_its_changes_where_somebody_can_listen(small: 
         return names
 
     config, tables = alembic_config(small), sorted([table.name for table in Model.metadata.sorted_tables] * 4)
-    for step, revision in ((command.upgrade, "head"), (command.downgrade, "0004"), (command.upgrade, "head")):
+    for step, revision in ((command.upgrade, "head"), (command.downgrade, "0005"), (command.upgrade, "head")):
         await asyncio.to_thread(step, config, revision)
         if on_postgres:
             functions = await found("SELECT proname FROM pg_proc WHERE proname = 'tiercel_notify'")

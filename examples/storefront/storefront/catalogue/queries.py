@@ -68,10 +68,10 @@ async def add(session: AsyncSession, values: Mapping[str, Any]) -> Product:
     return (await session.scalars(insert(Product).values(**values, version=1).returning(Product))).one()
 
 
-async def remove(session: AsyncSession, product_id: int) -> bool:
-    """Remove one diamond, and tell whether it was there."""
-    statement = delete(Product).where(Product.id == product_id).returning(Product.id)
-    return (await session.scalars(statement)).one_or_none() is not None
+async def remove(session: AsyncSession, product_id: int) -> Row[int, int] | None:
+    """Remove one diamond; its last price and version, or None where it was not there."""
+    statement = delete(Product).where(Product.id == product_id).returning(Product.price, Product.version)
+    return (await session.execute(statement)).one_or_none()
 
 
 async def count(session: AsyncSession, filters: Filters) -> int:

@@ -30,7 +30,7 @@ ALL_OF_IT = ("product:{product_id}", "products", "facets", "stats")
 
 def products(parts: Parts) -> APIRouter:
     """Build the routes of products: what they need is handed in, nothing is made at import."""
-    cache, routes = parts.cache, APIRouter(tags=["catalogue"])
+    cache, outbox, routes = parts.cache, parts.events.outbox, APIRouter(tags=["catalogue"])
     per_request = Depends(parts.database.session)
     may_write = Security(parts.guard.current_user, scopes=["products:write"])
 
@@ -54,7 +54,7 @@ def products(parts: Parts) -> APIRouter:
         wanted: ProductIn, session: Annotated[AsyncSession, per_request], request: Request, response: Response
     ) -> ProductOut:
         """Put a diamond on sale."""
-        added = await service.add(session, wanted)
+        added = await service.add(session, outbox, wanted)
         response.headers["Location"] = f"{request.url.path}/{added.id}"
         return added
 
@@ -64,13 +64,13 @@ def products(parts: Parts) -> APIRouter:
         product_id: ProductId, wanted: ProductChange, session: Annotated[AsyncSession, per_request]
     ) -> ProductOut:
         """Change the price or the stock of one diamond."""
-        return await service.change(session, product_id, wanted)
+        return await service.change(session, outbox, product_id, wanted)
 
     @routes.delete("/products/{product_id}", status_code=204, dependencies=[may_write], responses=answers(409))
-    @cache.invalidates(*ALL_OF_IT)
+    @cache.invalidates(*ALL_OF_IT, "recent")
     async def remove_product(product_id: ProductId, session: Annotated[AsyncSession, per_request]) -> None:
         """Take a diamond off the catalogue."""
-        await service.remove(session, product_id)
+        await service.remove(session, outbox, product_id)
 
     return routes
 

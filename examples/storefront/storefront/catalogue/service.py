@@ -21,6 +21,8 @@ from storefront.catalogue.schemas import (
     ProductOut,
 )
 from storefront.errors import BadCursor, Conflict, NotFound
+from storefront.events.outbox import Outbox
+from storefront.events.schemas import ProductChanged
 from storefront.paging import Cursor, Page
 
 
@@ -34,32 +36,37 @@ async def products(session: AsyncSession, ids: Sequence[int]) -> dict[int, Produ
     return {each.id: ProductOut.model_validate(each) for each in await queries.products(session, ids)}
 
 
-async def change(session: AsyncSession, product_id: int, wanted: ProductChange) -> ProductOut:
+async def change(session: AsyncSession, outbox: Outbox, product_id: int, wanted: ProductChange) -> ProductOut:
     """Change one diamond, or raise `NotFound`. It is committed when this returns."""
     changed = _shown(await queries.change(session, product_id, wanted.model_dump(exclude_none=True)), product_id)
+    outbox.put(session, _changed(changed))
     await session.commit()
     return changed
 
 
-async def add(session: AsyncSession, wanted: ProductIn) -> ProductOut:
+async def add(session: AsyncSession, outbox: Outbox, wanted: ProductIn) -> ProductOut:
     """Put a diamond on sale. It is committed when this returns."""
     added = ProductOut.model_validate(await queries.add(session, wanted.model_dump()))
+    outbox.put(session, _changed(added))
     await session.commit()
     return added
 
 
-async def remove(session: AsyncSession, product_id: int) -> None:
+async def remove(session: AsyncSession, outbox: Outbox, product_id: int) -> None:
     """Take one diamond off the catalogue, or raise `NotFound`; `Conflict` where somebody has bought or reviewed it.
 
     Or where it has files. It is committed when this returns.
     """
     try:
-        if not await queries.remove(session, product_id):
-            raise _not_found(product_id)
+        gone = await queries.remove(session, product_id)
     except IntegrityError:
         raise Conflict(
             f"product {product_id} was bought or reviewed, or has files: set its stock to 0 instead"
         ) from None
+    if gone is None:
+        raise _not_found(product_id)
+    price, version = gone
+    outbox.put(session, ProductChanged(product_id=product_id, price=price, stock=0, version=version + 1))
     await session.commit()
 
 
@@ -105,6 +112,10 @@ async def prices(session: AsyncSession) -> list[PriceStatistics]:
 async def weighed(session: AsyncSession) -> list[tuple[float, int]]:
     """Tell weight and price of all diamonds."""
     return list(await queries.weighed(session))
+
+
+def _changed(product: ProductOut) -> ProductChanged:
+    return ProductChanged(product_id=product.id, price=product.price, stock=product.stock, version=product.version)
 
 
 def _shown(found: Product | None, product_id: int) -> ProductOut:

@@ -8,8 +8,10 @@ from sqlalchemy import Connection
 
 import storefront.accounts.models
 import storefront.catalogue.models
+import storefront.events.models
 import storefront.orders.models
 import storefront.reviews.models
+import storefront.sales.models
 import storefront.uploads.models
 from storefront.database import Database, Model
 from storefront.settings import Settings
@@ -17,8 +19,10 @@ from storefront.settings import Settings
 TABLES = (
     storefront.accounts.models,
     storefront.catalogue.models,
+    storefront.events.models,
     storefront.orders.models,
     storefront.reviews.models,
+    storefront.sales.models,
     storefront.uploads.models,
 )
 """Named so that they are imported: then the metadata knows them, and `alembic check` compares them."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -33,12 +33,12 @@ async def count(session: AsyncSession, user_id: int) -> int:
     return await session.scalar(select(func.count()).select_from(Order).where(Order.user_id == user_id)) or 0
 
 
-async def take(session: AsyncSession, product_id: int, quantity: int) -> int | None:
-    """Take so many from the stock, in one statement, and tell the price; None where there are not so many."""
+async def take(session: AsyncSession, product_id: int, quantity: int) -> Row[int, int, int] | None:
+    """Take so many from the stock, in one statement; price, stock and version, or None where there are not so many."""
     statement = (
         update(Product)
         .where(Product.id == product_id, Product.stock >= quantity)
         .values(stock=Product.stock - quantity, version=Product.version + 1)
-        .returning(Product.price)
+        .returning(Product.price, Product.stock, Product.version)
     )
-    return (await session.scalars(statement)).one_or_none()
+    return (await session.execute(statement)).one_or_none()

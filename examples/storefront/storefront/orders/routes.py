@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response, Security
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Response, Security
+from fastapi.responses import PlainTextResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.accounts.identity import Identity
+from storefront.orders import receipts
 from storefront.orders.schemas import OrderIn, OrderOut, Slice
 from storefront.paging import Page
 from storefront.parts import Parts
@@ -53,5 +55,19 @@ def router(parts: Parts) -> APIRouter:
     ) -> OrderOut:
         """Read one of your orders."""
         return await parts.orders.order(session, user.id, order_id)
+
+    # What is done in the background belongs to the making of an answer: a hit makes none, so nothing is noted twice.
+    @routes.get("/orders/{order_id}/receipt", response_class=PlainTextResponse)
+    @parts.cache.response(ttl="1d", tags="orders:{user.id}", per="user.id")
+    async def read_receipt(
+        order_id: Annotated[int, Path(ge=1, lt=2**31)],
+        user: Annotated[Identity, who],
+        session: Annotated[AsyncSession, per_request],
+        later: BackgroundTasks,
+    ) -> str:
+        """Read the receipt of one of your orders. It is noted in the books that one was drawn up."""
+        order = await parts.orders.order(session, user.id, order_id)
+        later.add_task(receipts.note, order)
+        return receipts.receipt(order)
 
     return routes

@@ -8,6 +8,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storefront.errors import Conflict, KeyReused, NotFound
+from storefront.events.outbox import Outbox
+from storefront.events.schemas import OrderPlaced, ProductChanged, Sold
 from storefront.orders import queries
 from storefront.orders.models import Line, Order
 from storefront.orders.schemas import LineIn, OrderIn, OrderOut, Slice
@@ -20,6 +22,7 @@ class Orders:
     """The orders of one application."""
 
     cache: Cache
+    outbox: Outbox
 
     async def place(self, session: AsyncSession, user_id: int, key: str, wanted: OrderIn) -> tuple[OrderOut, bool]:
         """Place an order, or find the one that was placed under this key; and tell whether it was found.
@@ -47,10 +50,14 @@ class Orders:
         await session.flush()  # before anything is taken: of two with the same key one fails here
         # In the order of their ids, so that two orders never wait for each other.
         for line in sorted(wanted.lines, key=_product):
-            price = await queries.take(session, line.product_id, line.quantity)
-            if price is None:
+            left = await queries.take(session, line.product_id, line.quantity)
+            if left is None:
                 raise Conflict(f"there are no {line.quantity} of product {line.product_id}")
+            price, stock, version = left
             made.lines.append(Line(product_id=line.product_id, quantity=line.quantity, price=price))
+            changed = ProductChanged(product_id=line.product_id, price=price, stock=stock, version=version)
+            self.outbox.put(session, changed)
+        self.outbox.put(session, _placed(made))
         await session.flush()
         tags = [f"product:{line.product_id}" for line in made.lines]
         # Held from before the commit: nobody gets what was there, even if this process dies at it.
@@ -74,3 +81,8 @@ class Orders:
 
 def _product(line: LineIn) -> int:
     return line.product_id
+
+
+def _placed(made: Order) -> OrderPlaced:
+    lines = (Sold(product_id=line.product_id, quantity=line.quantity, price=line.price) for line in made.lines)
+    return OrderPlaced(order_id=made.id, lines=tuple(lines))

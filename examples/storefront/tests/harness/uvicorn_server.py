@@ -24,10 +24,10 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def started(
-    settings: Settings, factory: str = "storefront.main:create_app"
+    settings: Settings, factory: str = "storefront.main:create_app", program: str = "uvicorn"
 ) -> Generator[tuple[str, subprocess.Popen[str]]]:
     """Its URL, and its process."""
-    command = [sys.executable, "-m", "uvicorn", factory, "--factory", "--port", "0"]
+    command = [sys.executable, "-m", *program.split(), factory, "--factory", "--port", "0"]
     with subprocess.Popen(command, env=environment_of(settings), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said: list[str] = []
@@ -44,9 +44,11 @@ def started(
 
 
 @contextmanager
-def serving(settings: Settings) -> Generator[str]:
+def serving(
+    settings: Settings, factory: str = "storefront.main:create_app", program: str = "uvicorn"
+) -> Generator[str]:
     """The URL of one that has to end cleanly by Ctrl-C."""
-    with started(settings) as (url, process):
+    with started(settings, factory, program) as (url, process):
         yield url
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None

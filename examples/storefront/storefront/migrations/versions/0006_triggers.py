@@ -4,12 +4,15 @@ from alembic import op
 
 from tiercel.sqlalchemy import create_triggers, drop_triggers
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-TABLES = ("products", "users", "sessions", "orders", "order_lines", "reviews", "uploads")
+TABLES = (
+    *("products", "users", "sessions", "orders", "order_lines", "reviews", "uploads"),
+    *("outbox", "handled_events", "sales", "changes"),
+)
 
 
 def upgrade() -> None:
