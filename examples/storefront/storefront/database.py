@@ -1,7 +1,9 @@
 """The engine, its sessions, and the class that all tables derive from."""
 
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -9,6 +11,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from storefront.errors import Unavailable
 
 LONGEST_WAIT = 10
 """Seconds for a connection to come free; whoever has waited so long is told to come back: 503."""
@@ -19,6 +23,9 @@ PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 5000",
 )
+
+
+_log = logging.getLogger("storefront.database")
 
 
 class Moment(TypeDecorator[datetime]):
@@ -55,6 +62,7 @@ class Database:
         self.engine = create_async_engine(
             url, pool_size=pool, max_overflow=0, pool_timeout=LONGEST_WAIT, pool_pre_ping=remote
         )
+        event.listen(self.engine.sync_engine, "do_connect", _connect)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         if not remote:
             event.listen(self.engine.sync_engine, "connect", _tune)
@@ -74,6 +82,16 @@ def insert_into(session: AsyncSession, model: type[Model]) -> postgresql.Insert 
     """Make an INSERT that can say ON CONFLICT: both databases can, each with a class of its own."""
     remote = session.get_bind().dialect.name == "postgresql"
     return postgresql.insert(model) if remote else sqlite.insert(model)
+
+
+def _connect(
+    dialect: Dialect, _record: ConnectionPoolEntry, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> DBAPIConnection:
+    try:
+        return dialect.connect(*arguments, **named)
+    except Exception as error:  # drivers raise what they like: of the system, of their own
+        _log.warning("no connection to the database: %r", error)
+        raise Unavailable("the database does not answer") from error
 
 
 def _tune(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

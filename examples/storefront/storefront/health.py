@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from storefront.errors import Unavailable
 from storefront.parts import Parts
 
 State = Literal["ok", "unreachable"]
@@ -52,7 +53,7 @@ def router(parts: Parts) -> APIRouter:
 async def _database(session: AsyncSession) -> State:
     try:
         await session.execute(text("SELECT 1"))
-    except (SQLAlchemyError, OSError):
+    except (SQLAlchemyError, Unavailable):
         return "unreachable"
     return "ok"
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -81,6 +82,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(PoolTimeout, _too_busy)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(DBAPIError, _of_the_database)
     app.add_exception_handler(NotAcknowledged, _not_for_all)
     app.add_exception_handler(Exception, _unforeseen)
 
@@ -136,6 +138,12 @@ async def _too_busy(_request: Request, _error: Exception) -> Problem:
 
 async def _gone(_request: Request, _error: Exception) -> Problem:
     return Problem(400, "the body broke off")  # for the log: there is nobody left to tell
+
+
+async def _of_the_database(_request: Request, error: Exception) -> Problem:
+    if not (isinstance(error, DBAPIError) and error.connection_invalidated):
+        raise error
+    return Problem(503, "the database has gone away: try again", headers={"Retry-After": "1"})
 
 
 async def _not_for_all(_request: Request, _error: Exception) -> Problem:
