@@ -39,6 +39,8 @@ def main() -> None:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         sys.exit(f"The storefront did not start: {error}. If port {port} is taken: make demo PORT={port + 1}")
+    # What is accepted inherits it. uvicorn does not see that a socket by number is TCP: answers would wait 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     threading.Thread(target=announce, args=[port], daemon=True).start()
     with TemporaryDirectory() as directory:
         if workers > 1:
