@@ -95,5 +95,5 @@ def assembled(parts: Parts) -> FastAPI:
         app.include_router(storefront.reference.routes.router(parts))
         document.install(app)
     problems.install(app)
-    parts.cache.install(app)
+    parts.cache.install(app, shadow=parts.settings.cache_shadow)
     return app

@@ -15,6 +15,8 @@ SHORTEST_SECRET = 32
 """Bytes: a key for HS256 is at least as long as its hash, RFC 7518 §3.2."""
 
 CATALOGUE = Path(__file__).parents[1] / "data" / "diamonds.csv.gz"
+SECRETS = Path("/run/secrets")
+"""Where containers find files; one named like a variable, `storefront_secret`, says its value."""
 
 
 Origin = Annotated[str, Field(pattern=r"^https?://[^/*]+$")]
@@ -35,7 +37,12 @@ class Settings(BaseSettings):
 
     # The values are not shown in errors: one of them is the secret.
     model_config = SettingsConfigDict(
-        env_prefix="STOREFRONT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="STOREFRONT_",
+        env_file=".env",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["dev", "production"] = "dev"
@@ -44,6 +51,7 @@ class Settings(BaseSettings):
     cache_url: str = "memory://"
     track: bool = False
     cache_memory: str = "256MB"
+    cache_shadow: bool = False
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     cors_origins: tuple[Origin, ...] = ()
     body_limit: Annotated[int, Gt(0)] = 1_000_000
