@@ -3,11 +3,13 @@
 VENV := .venv
 PYTHON_BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 8000
+SECONDS ?= 120
 WORKERS ?= 1
 REDIS ?=
 DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo-$(PORT).db STOREFRONT_UPLOADS=demo-$(PORT).uploads \
 	STOREFRONT_CACHE_URL=$(or $(REDIS),$(if $(filter-out 1,$(WORKERS)),local://$(CURDIR)/examples/storefront/demo-$(PORT).cache,memory://))
 QUICK ?=
+DEPLOY := examples/storefront/deploy
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export NO_MKDOCS_2_WARNING := 1
@@ -15,10 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers unit storefront docs bench lock clean
+.PHONY: help demo demo-full load test check lint types layers unit storefront docs bench lock clean
 
 help:  ## what there is to make
-	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ------------------------------------------------------------------------------------------------------- the set-up
 
@@ -47,6 +49,15 @@ demo: $(VENV)/.storefront  ## the storefront on 127.0.0.1:8000 and what to try; 
 	@cd examples/storefront && $(DEMO) $(PYTHON_BIN)/python -m storefront.load
 	@cd examples/storefront && $(DEMO) PORT=$(PORT) WORKERS=$(WORKERS) PYTHONPATH=. exec $(PYTHON_BIN)/python ../../scripts/demo.py
 
+demo-full: $(VENV)/.storefront  ## the same behind nginx, on PostgreSQL and Redis, in two processes; PORT=; Ctrl-C ends it
+	@command -v redis-server >/dev/null || scripts/need redis-server
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || scripts/need nginx
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || scripts/need postgresql
+	@cd examples/storefront && PORT=$(PORT) PYTHONPATH=.:tests/harness:../../tests/harness exec $(PYTHON_BIN)/python ../../scripts/demo_full.py
+
+load: $(VENV)/.storefront  ## reads and writes over 4 workers for SECONDS=120: is anything older than it may be? WORKERS=, REDIS=redis://127.0.0.1...
+	@cd examples/storefront && SECONDS=$(SECONDS) WORKERS=$(or $(filter-out 1,$(WORKERS)),4) REDIS=$(REDIS) exec $(PYTHON_BIN)/python -m storefront.loadrun
+
 docs: $(VENV)/.dev  ## the documentation, into site/
 	@$(PYTHON_BIN)/mkdocs build --strict --quiet
 	@$(PYTHON_BIN)/python scripts/check_site.py site
@@ -67,6 +78,11 @@ check: lint types layers  ## lint, types and layers: seconds
 lint: $(VENV)/.dev
 	@$(PYTHON_BIN)/ruff check --quiet
 	@$(PYTHON_BIN)/ruff format --check --quiet
+	@$(PYTHON_BIN)/hadolint $(DEPLOY)/Dockerfile
+	@$(PYTHON_BIN)/yamllint --strict --config-file $(DEPLOY)/yamllint.yaml $(DEPLOY) .github
+	@$(PYTHON_BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec $(DEPLOY)/compose.yaml
+	@$(PYTHON_BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	@! docker compose version >/dev/null 2>&1 || STOREFRONT_HOST=shop docker compose --file $(DEPLOY)/compose.yaml config --quiet
 
 types: $(VENV)/.dev
 	@$(PYTHON_BIN)/mypy --no-error-summary src tests scripts $(wildcard benchmarks/*.py)
@@ -88,6 +104,7 @@ storefront: $(VENV)/.dev
 	@command -v curl >/dev/null || scripts/need curl
 	@command -v redis-server >/dev/null || scripts/need redis-server
 	@command -v chromium >/dev/null || scripts/need chromium
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || scripts/need nginx
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || scripts/need postgresql
 	@$(PYTHON_BIN)/python -m pytest --quiet $(ON_ALL_CORES) examples/storefront/tests
 

@@ -25,16 +25,17 @@ class Postgres:
         self.place = place
         self._process: subprocess.Popen[bytes] | None = None
         root = os.geteuid() == 0
-        self._user = OWNER if root else pwd.getpwuid(os.geteuid()).pw_name
+        self.user = OWNER if root else pwd.getpwuid(os.geteuid()).pw_name
         self._owner = OWNER if root else None
         self._groups: list[int] | None = [] if root else None  # none of root's
         if root:
             shutil.chown(place, OWNER, OWNER)
 
     def url(self, database: str) -> str:
-        return f"postgresql+asyncpg://{self._user}@/{database}?host={self.place}"
+        return f"postgresql+asyncpg://{self.user}@/{database}?host={self.place}"
 
     def start(self) -> "Postgres":
+        """Start it; again after `end`, with what it had."""
         data = self.place / "data"
         if not data.exists():
             self._run("initdb", "--pgdata", str(data), "--locale=C", "--encoding=UTF8", "--auth=trust", "--no-sync")
@@ -50,12 +51,18 @@ class Postgres:
                 user=self._owner,
                 group=self._owner,
                 extra_groups=self._groups,
+                process_group=0,  # Ctrl-C is for whoever started it
             )
         deadline = time.monotonic() + 60.0
         while not self._answers():
             assert time.monotonic() < deadline, (self.place / "log").read_text()
             time.sleep(0.02)
         return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def end(self) -> None:
         """At once, without waiting for whoever is connected."""

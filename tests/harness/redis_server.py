@@ -57,7 +57,8 @@ class Server:
         assert program is not None, "`make test` installs it: scripts/need redis-server"
         given = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place), "--save", "", *self._more]
         command = [program, str(self.place / "sentinel.conf"), "--sentinel"] if self._sentinel else [program, *given]
-        self._process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
+        # A group of its own: Ctrl-C is for whoever started it.
+        self._process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, process_group=0)
         deadline = time.monotonic() + 60.0
         while True:
             try:
