@@ -6,6 +6,7 @@ Everything lives in a temporary directory and ends with this: by Ctrl-C, or by a
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +47,8 @@ def main() -> None:
             demo.main()
             _say(topology, console)
             signal.pause()
+    except (AssertionError, OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"The storefront did not start: {error}")
     except KeyboardInterrupt:
         console.print("\nThe storefront is closed, and all that it was made of.")
 

@@ -146,7 +146,8 @@ def test_events_pass_nginx_one_by_one(probed: tuple[Nginx, Probe]) -> None:
         seen = list[str]()
         for line in lines:
             seen.append(line)
-            assert shop.get("/next").status_code == 200
+            if len(seen) < 3:
+                assert shop.get("/next").status_code == 200
     assert seen == ["data: 0", "data: 1", "data: 2"]
 
 

@@ -32,27 +32,33 @@ class Probe:
             await send({"type": "websocket.send", "text": message["text"][::-1]})
 
     async def _stream(self, _receive: Receive, send: Send) -> None:
-        await send(_start(b"text/event-stream"))
-        for number in range(3):
-            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
-            await self._more.wait()
-            self._more.clear()
+        events = [b"data: %d\n\n" % number for number in range(3)]
+        # Its length is known: of chunks nginx would pass each in any case, whatever it was told of buffers.
+        await send(_start(b"text/event-stream", length=sum(map(len, events))))
+        for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            if event != events[-1]:
+                await self._more.wait()
+                self._more.clear()
         await send({"type": "http.response.body"})
 
     async def _told(self, _receive: Receive, send: Send) -> None:
         self._more.set()
-        await send(_start(b"text/plain"))
+        await send(_start(b"text/plain", length=2))
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-def _start(kind: bytes) -> Message:
-    return {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
+def _start(kind: bytes, length: int) -> Message:
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % length)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
 @contextmanager
 def probing() -> Generator[Probe]:
     probe = Probe()
-    server = uvicorn.Server(uvicorn.Config(probe, port=probe.port, log_level="critical", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(probe, port=probe.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    )
     thread = Thread(target=server.run)
     thread.start()
     try:
