@@ -7,16 +7,18 @@ from random import Random
 
 import httpx
 import pytest
+from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 from redis_server import free_port
 from rich.console import Console
 from shop_client import client_of, is_hit, lifespan
 
+from storefront.load import DEMO_USERS
 from storefront.loadrun.__main__ import main, planned, show
 from storefront.loadrun.ledger import Ledger
 from storefront.loadrun.run import Plan, Report, run
-from storefront.loadrun.traffic import Traffic
+from storefront.loadrun.traffic import Kind, Refused, Traffic
 from storefront.main import surrounded
 from storefront.parts import Parts
 from storefront.settings import Settings
@@ -70,7 +72,31 @@ async def test_a_load_run_finds_errors() -> None:
         for _ in range(20):
             await traffic.one()
     assert len(traffic.errors) == 20
-    assert not Report(seconds=1, kinds={}, ledger=traffic.ledger, errors=traffic.errors, alone={}, uncached={}).held
+    assert not Report(
+        seconds=1, kinds={}, ledger=traffic.ledger, errors=traffic.errors, refused=0, alone={}, uncached={}
+    ).held
+
+
+@pytest.mark.parametrize(("changes", "refused", "held"), [(10, 0, True), (10, 1, True), (10, 2, False), (0, 1, False)])
+def test_a_load_run_whose_changes_are_refused_has_not_held(changes: int, refused: int, *, held: bool) -> None:
+    kinds = {"order": Kind(asked=changes), "list": Kind(asked=100)}
+    report = Report(seconds=1, kinds=kinds, ledger=Ledger(), errors=[], refused=refused, alone={}, uncached={})
+    assert report.held is held
+
+
+async def test_a_change_that_is_refused_is_owed_to_nobody(settings: Settings) -> None:
+    parts = Parts.made_for(settings.model_copy(update={"cache_url": f"redis://127.0.0.1:{free_port()}"}))
+    app = surrounded(parts)
+    async with lifespan(app), AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1") as shop:
+        traffic = Traffic(shop, Ledger(), Random(1))
+        await traffic.prepare()
+        with pytest.raises(Refused):
+            await traffic.order()
+        owed = [traffic.ledger.owed(("orders", user["name"]), float("inf")) for user in DEMO_USERS]
+        assert owed == [0, 0, 0]
+        while not traffic.refused:
+            await traffic.one()
+    assert traffic.errors == []
 
 
 @given(

@@ -72,7 +72,7 @@ def show(report: Report, console: Console) -> None:
     console.print(
         f"{asked:,.0f} answers in {report.seconds:.0f} s; hit ratio {hits / asked:.1%}; {saved:.1f} s of work saved;"
         f" {ledger.compared:,} comparisons: {len(ledger.violations)} older than the last acknowledged change;"
-        f" {len(report.errors)} errors",
+        f" {len(report.errors)} errors; {report.refused} changes told to come back",
         highlight=False,
         soft_wrap=True,
     )

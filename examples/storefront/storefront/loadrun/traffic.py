@@ -29,6 +29,10 @@ STEP = 1_000
 """Dollars by which the dearest product of all becomes dearer: so that each facet and each maximum tells its version."""
 
 
+class Refused(Exception):  # noqa: N818 - read as "raise Refused"
+    """A change was answered 503 with Retry-After: not done for all, and not acknowledged, so nobody is owed it."""
+
+
 @dataclass(slots=True)
 class Kind:
     """What is known of one kind of request."""
@@ -47,6 +51,7 @@ class Traffic:
     dice: Random
     kinds: defaultdict[str, Kind] = field(default_factory=lambda: defaultdict(Kind))
     errors: list[str] = field(default_factory=list[str])
+    refused: int = 0
     _users: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     _products: Sequence[int] = ()
     _weights: Sequence[float] = ()
@@ -87,6 +92,8 @@ class Traffic:
         work = self.dice.choices(list(MIX), cum_weights=list(accumulate(MIX.values())))[0]
         try:
             await work(self)
+        except Refused:
+            self.refused += 1
         except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
             self.errors.append(f"{work.__name__}: {error!r}")
 
@@ -103,6 +110,12 @@ class Traffic:
         seen.asked += 1
         seen.hits += "; hit" in answer.headers.get("cache-status", "")
         seen.seconds.append(perf_counter() - began)
+        if (
+            answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            and "retry-after" in answer.headers
+            and method != "GET"
+        ):
+            raise Refused
         if answer.is_error:
             raise ValueError(f"{method} {url}: {answer.status_code} {answer.text[:200]}")
         return answer
@@ -240,6 +253,9 @@ MIX: dict[Callable[[Traffic], Awaitable[None]], float] = {
     Traffic.add: 0.25,
 }
 """How often each is done, of a hundred."""
+
+CHANGES = ("change", "order", "review", "add")
+"""The kinds of requests that change something."""
 
 READS: tuple[Callable[[Traffic], Awaitable[None]], ...] = (
     Traffic.product,
