@@ -25,6 +25,7 @@ NEW = {
     "carat": 0.5, "cut": "Ideal", "color": "D", "clarity": "IF", "depth": 60, "table": 55, "x": 5, "y": 5, "z": 3,
     "price": 1_000,
 }  # fmt: skip
+REFUSED = 503
 STEP = 1_000
 """Dollars by which the dearest product of all becomes dearer: so that each facet and each maximum tells its version."""
 
@@ -110,11 +111,7 @@ class Traffic:
         seen.asked += 1
         seen.hits += "; hit" in answer.headers.get("cache-status", "")
         seen.seconds.append(perf_counter() - began)
-        if (
-            answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-            and "retry-after" in answer.headers
-            and method != "GET"
-        ):
+        if answer.status_code == REFUSED and "retry-after" in answer.headers and method != "GET":
             raise Refused
         if answer.is_error:
             raise ValueError(f"{method} {url}: {answer.status_code} {answer.text[:200]}")
