@@ -27,7 +27,7 @@ from storefront.settings import Settings
 
 DEPLOY = STOREFRONT / "deploy"
 OWN_SECRET = "of-one-topology-that-is-gone-in-a-minute"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for a program to start or to end."""
 
 
