@@ -24,6 +24,7 @@ from uvicorn_server import serving
 
 from storefront.catalogue import queries
 from storefront.catalogue.schemas import Filters
+from storefront.exports import service
 from storefront.exports.formats import csv_lines, json_lines
 from storefront.exports.response import Streamed
 from storefront.exports.service import written
@@ -288,6 +289,17 @@ async def test_an_export_whose_client_has_gone_is_stored_or_ended_and_leaves_no_
         again = await shop.client.get(NDJSON)
         assert is_hit(again) is (memory == "256MB")
         assert len(read_rows(again.text)) == 53_940
+
+
+async def test_a_release_with_other_columns_shares_no_export(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_with(settings) as shop:
+        before = await shop.client.get(CSV + FEW)
+        monkeypatch.setattr(service, "COLUMNS", ("id", "price"))
+        after = [await shop.client.get(CSV + FEW) for _ in range(2)]
+    assert before.text.startswith("id,carat,")
+    assert [(is_hit(each), each.text.partition("\r")[0]) for each in after] == [(False, "id,price"), (True, "id,price")]
 
 
 async def test_an_export_that_is_left_closes_its_cursor(either: Settings) -> None:

@@ -56,8 +56,8 @@ def router(parts: Parts) -> APIRouter:
         """List the files of a product, the newest first."""
         return await parts.uploads.page(session, product_id, which)
 
-    # It knows nothing of ranges: the cache cuts them from the whole.
-    @routes.head("/{file_id}", include_in_schema=False)
+    # It knows nothing of ranges: the cache cuts them from the whole. Of one shape, both share an entry.
+    @routes.head("/{file_id}", response_class=Response, include_in_schema=False)
     @routes.get("/{file_id}", response_class=Response, responses=READ)
     @parts.cache.response(ttl="1d", tags="file:{file_id}")
     async def read_file(
