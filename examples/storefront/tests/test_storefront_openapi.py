@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from shop_client import bearer, client_of, is_hit
 from small_bank import running
@@ -15,7 +16,7 @@ from uvicorn_server import serving
 
 from storefront.main import surrounded
 from storefront.parts import Parts
-from storefront.reference.document import Problem
+from storefront.reference.document import Problem, answers, install
 from storefront.reference.examples import EXAMPLES, PROBLEMS
 from storefront.settings import Settings
 
@@ -209,6 +210,18 @@ async def test_every_operation_says_that_other_errors_are_problems_too(document:
     for operation in operations(document):
         assert operation.said["responses"]["default"]["content"] == {"application/problem+json": {"schema": problem}}
     assert "HTTPValidationError" not in str(document)
+
+
+async def test_an_error_without_an_example_is_documented_all_the_same() -> None:
+    app = FastAPI()
+
+    @app.get("/tea", responses={**answers(418), "4XX": {"description": "Others."}})
+    async def tea() -> None: ...
+
+    install(app)
+    responses = app.openapi()["paths"]["/tea"]["get"]["responses"]
+    assert list(responses["418"]["content"]) == ["application/problem+json"]
+    assert responses["4XX"] == {"description": "Others."}
 
 
 # -- what the cache adds -----------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def _describe_errors(path: str, operation: Object) -> None:
         if text == "422":
             response.clear()  # FastAPI's own, which is not what we send
         # What has a model of its own is no problem.
-        if int(text) >= HTTPStatus.BAD_REQUEST and JSON not in response.get("content", ()):
+        if text.isdecimal() and int(text) >= HTTPStatus.BAD_REQUEST and JSON not in response.get("content", ()):
             _add_problem(response, int(text))
     responses["default"] = {"description": "Anything else that went wrong."}
     _add_problem(responses["default"], None)
@@ -114,6 +114,7 @@ def _add_problem(response: Object, status: int | None) -> None:
     if status is not None:
         title = HTTPStatus(status).phrase
         response.setdefault("description", title)
-        content["example"] = {"title": title, "status": status, **PROBLEMS[status]}
+        if status in PROBLEMS:
+            content["example"] = {"title": title, "status": status, **PROBLEMS[status]}
         if status in HEADERS:
-            response["headers"] = HEADERS[status]
+            response["headers"] = {**HEADERS[status], **response.get("headers", {})}
