@@ -331,3 +331,13 @@ async def test_what_is_given_up_while_the_store_is_closed_is_given_up(tmp_path: 
             await asyncio.wait([asking])
             assert asking.cancelled()
             here.store._open.writer = ThreadPoolExecutor(1)
+
+
+async def test_what_is_held_is_released_in_time_also_if_nobody_asks(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    async with here.running():
+        await here.store.hold(["a"], 0.05)
+        hold = here.log.cuts[-1].id
+        async with asyncio.timeout(10):
+            while here.log.cuts[-1].releases != hold:  # noqa: ASYNC110 - nobody says when
+                await asyncio.sleep(0.01)

@@ -95,6 +95,8 @@ class LocalStore:
             nonlocal opened
             while True:
                 await asyncio.sleep(LOOK)
+                with _telling(tell):
+                    await self._keep_promises(opened)
                 if not opened.is_there():
                     with _telling(tell):
                         before, opened = opened, await self._opened(log, tell)
@@ -126,12 +128,16 @@ class LocalStore:
     async def fetch(self, ask: Ask) -> Found:
         """Find what is stored, in one snapshot with what has been cut."""
         opened = self._entered()
-        self.current()
-        if self._now() >= opened.promised:
-            await self._write(opened.keep_promises)
-            self.current()
+        await self._keep_promises(opened)
         found = self._read(partial(opened.find, ask))
         return await self._granted(opened, ask) if ask.lease and _is_due(ask, found) else found
+
+    async def _keep_promises(self, opened: "_Open") -> None:
+        """Those that are due; also where nobody asks, for what is held is not asked for."""
+        self.current()
+        if self._now() >= opened.promised:
+            await self._written(opened, opened.keep_promises)
+            self.current()
 
     async def _granted(self, opened: "_Open", ask: Ask) -> Found:
         granting = opened.writer.submit(opened.grant, ask)
