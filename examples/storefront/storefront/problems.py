@@ -153,14 +153,3 @@ async def _not_for_all(_request: Request, _error: Exception) -> Problem:
 
 async def _unforeseen(_request: Request, _error: Exception) -> Problem:
     return Problem(500, "something went wrong on our side; it has been logged")
-
-
-def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe answers that are problems, for the OpenAPI document."""
-    members: dict[str, Any] = {
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-    }
-    content = {Problem.media_type: {"schema": {"type": "object", "properties": members, "required": [*members]}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

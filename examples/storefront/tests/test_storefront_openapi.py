@@ -1,9 +1,11 @@
 """What the README says about the document of the API, which is held against what the service sends."""
 
+import asyncio
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,8 @@ HOW: dict[str, dict[str, Any]] = {
         '"ab9adba45c6930797453bf94667845ac5e47108358ee7efacb532963909985b4"}}',
         "variables": '{"id":1}',
     },
+    "add_file": {"name": "ring.png"},
+    "replace_file": {"name": "ring.png"},
 }
 """What an operation cannot be asked without."""
 
@@ -94,7 +98,7 @@ def settings(settings: Settings) -> Iterator[Settings]:
     """With a bank that is there."""
     with running() as bank:
         bank.rates["EUR"] = 0.92
-        yield settings.model_copy(update={"bank_url": bank.url})
+        yield settings.model_copy(update={"bank_url": bank.url, "upload_limit": 1_500_000})
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -110,12 +114,15 @@ class Asking:
         self._queen = queen
         self._bob = bob
 
+    def named(self, name: str) -> list[Operation]:
+        return [each for each in operations(self._document) if each.id == name]
+
     def noted(self, operation: Operation, answer: Response) -> None:
         status, kind = str(answer.status_code), answer.headers.get("content-type", "").partition(";")[0]
         said = operation.said["responses"]
         where = f"{operation.id} answers {status} as {kind}: is that in its `responses`? {answer.text[:200]}"
         assert status in said, where
-        assert kind in said[status].get("content", {"": None}), where
+        assert kind in (said[status].get("content") or {"": None}), where
         for name, field in said[status].get("headers", {}).items():
             assert not field.get("required") or name in answer.headers, where
         if kind == "application/problem+json":
@@ -129,7 +136,8 @@ class Asking:
         headers = {"Idempotency-Key": f"key-of-{operation.id}", **(self._queen if operation.secured else {})}
         fitting = {} if {"content", "json", "data"} & how.keys() else operation.body(self._document)
         given: dict[str, Any] = {"headers": headers, **fitting, **how}
-        answer = await shop.request(operation.method, operation.at(place), **given)
+        given.setdefault("url", operation.at(place))
+        answer = await shop.request(operation.method, **given)
         if answer.is_error:
             self.noted(operation, answer)
 
@@ -143,17 +151,23 @@ class Asking:
             await self.ask(shop, operation, params=HOW.get(operation.what))
             await self.ask(shop, operation, "x")
         if "requestBody" in operation.said:
-            await self.ask(shop, operation, content=b"{" * 1_000_001)
-            await self.ask(shop, operation, content=b"{")
+            for place, content in ((NOBODY, b"{" * 1_000_001), (1, b"{" * 1_000_001), (1, b"{")):
+                await self.ask(shop, operation, place, content=content, params=HOW.get(operation.what))
+        await self._ask_with_too_long(shop, operation)
+
+    async def _ask_with_too_long(self, shop: AsyncClient, operation: Operation) -> None:
         for parameter in operation.said.get("parameters", ()):
+            said = {parameter["name"]: "x" * 5_000}
             if parameter["in"] == "query":
-                await self.ask(shop, operation, params={parameter["name"]: "x" * 5_000})
+                await self.ask(shop, operation, params=said)
+            elif parameter["in"] == "header":
+                await self.ask(shop, operation, headers={**(self._queen if operation.secured else {}), **said})
 
     async def ask_without_what_we_need(self, settings: Settings, nowhere: Path) -> None:
         """Without a bank, without a database, without leave to ask."""
         for lacking, asked, times in (
             ({"bank_url": "http://127.0.0.1:1"}, "read_price", 1),
-            ({"database_url": f"sqlite+aiosqlite:///{nowhere}"}, "read_readiness", 1),
+            *[({"database_url": f"sqlite+aiosqlite:///{nowhere}"}, each, 1) for each in OF_THE_DATABASE],
             ({"rate": "1/hour"}, "", 2),
         ):
             app = surrounded(Parts.made_for(settings.model_copy(update=lacking)))
@@ -168,6 +182,49 @@ def steady(text: str) -> str:
     return re.sub(r"\d+", "N", text)
 
 
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+
+
+async def go_wrong_with_files(asking: Asking, shop: AsyncClient, settings: Settings, who: dict[str, str]) -> None:
+    """In ways that need a file: Range beside it, another that is faster, one that never comes in."""
+    app = surrounded(Parts.made_for(settings.model_copy(update={"upload_time": timedelta(seconds=0.05)})))
+    async with client_of(app) as hasty:
+        for version in ("v1", "v2"):
+            place = f"http://shop/api/{version}/products/1/files"
+            named: dict[str, Any] = {"params": {"name": "ring.png"}, "headers": who}
+            file = (await shop.post(place, content=PNG, **named)).raise_for_status().json()["id"]
+
+            async def overtaken(place: str = f"{place}/{file}", named: Any = named) -> AsyncGenerator[bytes]:
+                yield PNG[:20]
+                (await shop.put(place, content=PNG, **named)).raise_for_status()
+                yield PNG[20:]
+
+            there, nowhere = f"{place}/{file}", f"{place}/{'0' * 24}"
+            for operation in asking.named(f"{version}_replace_file"):
+                await asking.ask(shop, operation, url=there, content=overtaken(), **named)
+                await asking.ask(shop, operation, url=nowhere, content=PNG, **named)
+            for operation, url in (
+                *[(each, there) for each in asking.named(f"{version}_replace_file")],
+                *[(each, place) for each in asking.named(f"{version}_add_file")],
+            ):
+                await asking.ask(hasty, operation, url=url, content=never(), **named)
+                await asking.ask(shop, operation, url=url, content=b"x" * 2_000, **named)
+                await asking.ask(shop, operation, url=url, content=PNG + b"x" * settings.upload_limit, **named)
+            for operation in asking.named(f"{version}_read_file"):
+                (await shop.get(there)).raise_for_status()
+                await asking.ask(shop, operation, url=there, headers={"Range": "bytes=5000-"})
+                await asking.ask(shop, operation, url=nowhere)
+            for operation in asking.named(f"{version}_remove_file"):
+                await asking.ask(shop, operation, url=nowhere, headers=who)
+
+
+async def never() -> AsyncGenerator[bytes]:
+    yield PNG
+    await asyncio.Event().wait()
+
+
+OF_THE_DATABASE = ("read_readiness", "export_csv", "export_ndjson")
+"""What says that it answers otherwise when there is no database."""
 UNKNOWN = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
 SPECIAL: dict[str, list[tuple[object, dict[str, Any]]]] = {
     "list_products": [(None, {"params": {"cursor": "x"}})],
@@ -196,6 +253,7 @@ async def test_every_error_that_is_documented_is_sent_and_every_one_that_is_sent
         await asking.ask_wrongly(shop, operation)
         for place, how in SPECIAL.get(operation.what, ()):
             await asking.ask(shop, operation, place, **how)
+    await go_wrong_with_files(asking, shop, settings, await bearer(shop, "alice", "wonderland"))
     await asking.ask_without_what_we_need(settings, tmp_path / "no" / "such.db")
     documented = {
         each.id: {status for status in each.said["responses"] if status != "default" and status >= "400"}
@@ -230,10 +288,11 @@ FIELDS = {"ETag", "Age", "Cache-Control", "Cache-Status"}
 
 
 async def test_the_304_and_the_cache_headers_are_documented_where_they_are_sent_and_nowhere_else(
-    shop: AsyncClient, document: Document, queen: dict[str, str]
+    shop: AsyncClient, document: Document, queen: dict[str, str], alice: dict[str, str]
 ) -> None:
     order = {"lines": [{"product_id": 2}]}
     await shop.post("/orders", json=order, headers={**queen, "Idempotency-Key": "of-the-queen"})
+    file = await shop.post("/products/1/files", params={"name": "ring.png"}, content=PNG, headers=alice)
     stored: set[str] = set()
     for operation in operations(document):
         if operation.method != "GET":
@@ -242,17 +301,18 @@ async def test_the_304_and_the_cache_headers_are_documented_where_they_are_sent_
         if "text/event-stream" in operation.said["responses"]["200"].get("content", ()):
             continue  # it never ends
         params, headers = HOW.get(operation.what, {}), queen if operation.secured else {}
-        await shop.get(operation.at(1), params=params, headers=headers)
-        answer = await shop.get(operation.at(1), params=params, headers=headers)
+        place = operation.at(1)
+        if operation.what == "read_file":
+            place = f"{place.rpartition('/')[0]}/{file.json()['id']}"
+        await shop.get(place, params=params, headers=headers)
+        answer = await shop.get(place, params=params, headers=headers)
         assert answer.status_code == 200, operation
         assert is_hit(answer) == ("304" in operation.said["responses"]), operation.id
         if not is_hit(answer):
             assert FIELDS.isdisjoint(operation.said["responses"]["200"].get("headers", ()))
             continue
         stored.add(operation.what)
-        again = await shop.get(
-            operation.at(1), params=params, headers={**headers, "If-None-Match": answer.headers["etag"]}
-        )
+        again = await shop.get(place, params=params, headers={**headers, "If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         for each in (answer, again):
             said = operation.said["responses"][str(each.status_code)]
@@ -317,6 +377,12 @@ async def test_the_examples_are_what_the_service_takes_and_sends(
     await post("Token", "/token", data=EXAMPLES["Body_v1_log_in"])
     await post("OrderOut", "/orders", json=EXAMPLES["OrderIn"], headers={**bob, "Idempotency-Key": "my-first-order"})
     await post("ReviewOut", "/products/1/reviews", json=EXAMPLES["ReviewIn"], headers=bob)
+    sold, changed = "/products/bestsellers", "/products/recent"
+    while not ((await shop.get(sold)).json() and (await shop.get(changed)).json()):  # noqa: ASYNC110 - consumers write them
+        await asyncio.sleep(0.01)
+    await get("Bestseller", sold, lambda found: found[0])
+    await get("ChangeOut", changed, lambda found: found[0])
+    await post("FileOut", "/products/1/files", params={"name": "ring.png"}, content=PNG, headers=alice)
     for name, found in sent.items():
         assert shaped(found) == shaped(EXAMPLES[name]), name
     for name, url, method, who in (
@@ -331,14 +397,17 @@ async def test_the_examples_are_what_the_service_takes_and_sends(
     assert EXAMPLES.keys() <= tried | {name for name in EXAMPLES if name.startswith("Body_")}
 
 
-MOMENT, SECRET = r"2\d{3}-\d\d-\d\dT[\d:.]+Z", r"[\w.-]{40,}"
-FORMS = {"placed_at": MOMENT, "written_at": MOMENT, "access_token": SECRET, "refresh_token": SECRET}
+ID, MOMENT, SECRET = r"[0-9a-f]{24}", r"2\d{3}-\d\d-\d\dT[\d:.]+Z", r"[\w.-]{40,}"
+FORMS = {
+    **dict.fromkeys(("placed_at", "written_at", "uploaded_at", "changed_at"), MOMENT),
+    **dict.fromkeys(("access_token", "refresh_token"), SECRET),
+}
 
 
 def shaped(found: dict[str, Any]) -> dict[str, Any]:
     """Without what differs from day to day, of which the form stays."""
     once = {name: form for name, form in FORMS.items() if re.fullmatch(form, found.get(name, ""))}
-    return {**found, **once}
+    return {**found, **once} | ({"id": ID} if re.fullmatch(ID, str(found.get("id"))) else {})
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

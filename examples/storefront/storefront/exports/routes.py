@@ -10,9 +10,18 @@ from storefront.catalogue.schemas import Filters
 from storefront.exports import service
 from storefront.exports.response import Streamed
 from storefront.parts import Parts
-from storefront.problems import described
+from storefront.reference.document import answers
 
 CSV, NDJSON = "text/csv; charset=utf-8; header=present", "application/x-ndjson"
+CSV_LINES = (
+    "id,carat,cut,color,clarity,depth,table,x,y,z,price,stock,version\r\n"
+    "1,0.23,Ideal,E,SI2,61.5,55.0,3.95,3.98,2.43,326,1,1\r\n"
+)
+JSON_LINES = (
+    '{"id":1,"carat":0.23,"cut":"Ideal","color":"E","clarity":"SI2","depth":61.5,"table":55.0,'
+    '"x":3.95,"y":3.98,"z":2.43,"price":326,"stock":1,"version":1}\n'
+)
+"""How they begin: examples for the document."""
 
 
 def router(parts: Parts) -> APIRouter:
@@ -22,7 +31,7 @@ def router(parts: Parts) -> APIRouter:
     # What it is made of is every product: it falls with the lists.
     stored = parts.cache.response(ttl="10m", tags="products", key=_columns)
 
-    @routes.get("/products.csv", response_class=Response, responses=_described("text/csv"))
+    @routes.get("/products.csv", response_class=Response, responses=_described("text/csv", CSV_LINES))
     @stored
     async def export_csv(
         filters: Annotated[Filters, Query()], session: Annotated[AsyncSession, per_request]
@@ -30,7 +39,7 @@ def router(parts: Parts) -> APIRouter:
         """Export the diamonds that pass the filters as CSV, RFC 4180, the first line with the names of the columns."""
         return _file(await service.as_csv(session, filters), CSV, "products.csv")
 
-    @routes.get("/products.ndjson", response_class=Response, responses=_described(NDJSON))
+    @routes.get("/products.ndjson", response_class=Response, responses=_described(NDJSON, JSON_LINES))
     @stored
     async def export_ndjson(
         filters: Annotated[Filters, Query()], session: Annotated[AsyncSession, per_request]
@@ -50,6 +59,6 @@ def _file(content: AsyncGenerator[bytes], kind: str, name: str) -> Response:
     return Streamed(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
-def _described(kind: str) -> dict[int | str, dict[str, Any]]:
-    lines: dict[str, Any] = {kind: {"schema": {"type": "string"}}}
-    return {200: {"description": "The diamonds that pass, by their ids.", "content": lines}, **described(503)}
+def _described(kind: str, example: str) -> dict[int | str, dict[str, Any]]:
+    lines: dict[str, Any] = {kind: {"schema": {"type": "string", "examples": [example]}}}
+    return {200: {"description": "The diamonds that pass, by their ids.", "content": lines}, **answers(503)}

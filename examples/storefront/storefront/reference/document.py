@@ -88,8 +88,9 @@ def _describe_errors(path: str, operation: Object) -> None:
     for text, response in responses.items():
         if text == "422":
             response.clear()  # FastAPI's own, which is not what we send
-        # What has a model of its own is no problem.
-        if text.isdecimal() and int(text) >= HTTPStatus.BAD_REQUEST and JSON not in response.get("content", ()):
+        # What has a model of its own is no problem, nor what is said to have no content.
+        own = response.get("content") == {} or JSON in response.get("content", ())
+        if text.isdecimal() and int(text) >= HTTPStatus.BAD_REQUEST and not own:
             _add_problem(response, int(text))
     responses["default"] = {"description": "Anything else that went wrong."}
     _add_problem(responses["default"], None)

@@ -11,7 +11,7 @@ from storefront.accounts.identity import Identity
 from storefront.catalogue.routes import ProductId
 from storefront.paging import Page
 from storefront.parts import Parts
-from storefront.problems import described
+from storefront.reference.document import answers
 from storefront.reviews.schemas import Numbered
 from storefront.uploads.kinds import Kind
 from storefront.uploads.names import FileName, disposition
@@ -24,12 +24,11 @@ Name = Annotated[FileName, Query(description="What the file is called; it ends a
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}}
 CONTENT: dict[str, Any] = {kind.value: BINARY for kind in Kind}
-WRITTEN = described(400, 401, 403, 404, 408, 413, 415, 429)
+WRITTEN = answers(408, 415)
 READ: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file.", "content": CONTENT},
     206: {"description": "The bytes that Range asks for.", "content": CONTENT},
-    416: {"description": "Range asks for bytes that there are not."},
-    **described(404),
+    416: {"description": "Range asks for bytes that there are not.", "content": {}},
 }
 FENCE = "default-src 'none'; frame-ancestors 'none'; sandbox"
 """What others have sent may load nothing, and run nothing, wherever it is opened."""
@@ -99,7 +98,7 @@ def _to_write(routes: APIRouter, parts: Parts) -> None:
         response.headers["Location"] = f"{request.url.path}/{added.id}"
         return added
 
-    @routes.put("/{file_id}", dependencies=[limited], openapi_extra=BODY, responses={**WRITTEN, **described(409)})
+    @routes.put("/{file_id}", dependencies=[limited], openapi_extra=BODY, responses={**WRITTEN, **answers(409)})
     async def replace_file(
         product_id: ProductId,
         file_id: FileId,
@@ -109,7 +108,7 @@ def _to_write(routes: APIRouter, parts: Parts) -> None:
         """Put another file in its place, under the same URL."""
         return await parts.uploads.replace(session, product_id, file_id, wanted)
 
-    @routes.delete("/{file_id}", status_code=204, dependencies=[may_write], responses=described(401, 403, 404))
+    @routes.delete("/{file_id}", status_code=204, dependencies=[may_write])
     async def remove_file(
         product_id: ProductId, file_id: FileId, session: Annotated[AsyncSession, per_request]
     ) -> None:
