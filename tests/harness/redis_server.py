@@ -72,23 +72,30 @@ class Server:
         """The first line of an answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(_packed(command))
-            return connection.makefile("rb").readline().strip()
+            with connection.makefile("rb") as answer:
+                return answer.readline().strip()
 
     def read(self, *command: str) -> str:
         """A bulk answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(_packed(command))
-            answer = connection.makefile("rb")
-            return answer.read(int(answer.readline()[1:])).decode()
+            with connection.makefile("rb") as answer:
+                return answer.read(int(answer.readline()[1:])).decode()
+
+    def says(self, text: str, *command: str) -> bool:
+        """Whether a bulk answer says it. Who becomes primary closes connections: then it has not said so yet."""
+        try:
+            return text in self.read(*command)
+        except OSError:
+            return False
 
     def lines(self, *command: str) -> list[str]:
         """An array of bulk answers."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(_packed(command))
-            answer = connection.makefile("rb")
-            return [
-                answer.read(int(answer.readline()[1:]) + 2)[:-2].decode() for _ in range(int(answer.readline()[1:]))
-            ]
+            with connection.makefile("rb") as answer:
+                count = int(answer.readline()[1:])
+                return [answer.read(int(answer.readline()[1:]) + 2)[:-2].decode() for _ in range(count)]
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -15,8 +15,6 @@ from tiercel import Cache
 from tiercel._engine import telling
 from tiercel.errors import NotAcknowledged
 
-telling.HELD = 4.0  # type: ignore[misc]  # so that a test can wait for its end
-
 
 def told(place: Path, what: str) -> int:
     """Append a line to what the test reads; how many there are of this."""
@@ -31,6 +29,7 @@ def version_of(file: Path) -> int:
 
 
 def create_app() -> FastAPI:
+    telling.HELD = 4.0  # type: ignore[misc]  # in this process, so that a test can wait for its end
     place = Path(os.environ["SERVICE_PLACE"])
     patience = float(os.environ["SERVICE_PATIENCE"])
     cache = Cache(os.environ["SERVICE_CACHE"], hard_timeout=100 * patience, store_timeout=patience)

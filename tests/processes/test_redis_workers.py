@@ -87,8 +87,8 @@ async def test_no_service_gives_out_what_another_has_invalidated_when_a_replica_
     """One that lacks the end of the log."""
     primary, replica, watcher = watched(tmp_path / "servers")
     with servers([primary, replica, watcher]):
-        await until(lambda: "slaves=1" in watcher.read("INFO", "sentinel"))
-        await until(lambda: "master_link_status:up" in replica.read("INFO", "replication"))
+        await until(lambda: watcher.says("slaves=1", "INFO", "sentinel"))
+        await until(lambda: replica.says("master_link_status:up", "INFO", "replication"))
         url = f"redis+sentinel://127.0.0.1:{watcher.port}/shop"
         async with service(url, tmp_path, workers=2) as one, service(url, tmp_path, workers=2) as other:
             history = History([one, other], delta=DELTA + 0.1)
@@ -98,7 +98,7 @@ async def test_no_service_gives_out_what_another_has_invalidated_when_a_replica_
                 await asyncio.sleep(0.5)
                 primary.kill()
                 replica.thaw()
-                await until(lambda: "role:master" in replica.read("INFO", "replication"))
+                await until(lambda: replica.says("role:master", "INFO", "replication"))
                 await asyncio.sleep(4.0)
             assert history.violations == []
 

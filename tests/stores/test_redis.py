@@ -833,7 +833,7 @@ async def test_a_failover_is_a_new_log(tmp_path: Path) -> None:
     with servers([primary, replica, watcher]):
         one = Process(f"redis+sentinel://127.0.0.1:{watcher.port}/shop", "failover")
         other = Process(f"redis+sentinel://127.0.0.1:{watcher.port}/shop/0", "failover")
-        await until(lambda: "slaves=1" in watcher.read("INFO", "sentinel"), within=20)
+        await until(lambda: watcher.says("slaves=1", "INFO", "sentinel"), within=20)
         async with one.running(), other.running():
             await one.put(tags=("a",))
             assert await other.blobs() == [b"blob"]

@@ -207,6 +207,14 @@ async def test_what_an_event_changed_falls_also_when_the_event_comes_again(
         assert hits == [True, False, True, False]
 
 
+async def test_the_largest_orders_are_added_up(consumers: tuple[Consumers, AsyncClient]) -> None:
+    taken, shop = consumers
+    for order_id in (1, 2):
+        await taken.take(OrderPlaced(order_id=order_id, lines=(Sold(product_id=2, quantity=1_000, price=10_000_000),)))
+    found = (await shop.get("/products/bestsellers")).json()
+    assert found == [{"product_id": 2, "quantity": 2_000, "revenue": 20_000_000_000}]
+
+
 async def test_events_that_overtake_each_other_leave_the_last_change(consumers: tuple[Consumers, AsyncClient]) -> None:
     taken, shop = consumers
     for version in (3, 2, 5, 4):

@@ -43,7 +43,9 @@ async def test_under_load_no_answer_is_older_than_the_last_acknowledged_change(
     assert report.ledger.compared > 100
     assert report.kinds["product v1"].hits
     assert report.kinds["change"].asked >= 20
-    assert report.uncached.keys() == report.alone.keys() >= {"list", "facets", "statistics", "orders (guarded)"}
+    assert (
+        report.uncached.keys() == report.alone.keys() >= {"list", "facets", "statistics", "graph", "orders (guarded)"}
+    )
     shown = StringIO()
     show(report, Console(file=shown, width=200))
     assert "0 older than the last acknowledged change; 0 errors" in shown.getvalue()
@@ -79,9 +81,21 @@ async def test_a_load_run_finds_errors() -> None:
 
 @pytest.mark.parametrize(("changes", "refused", "held"), [(10, 0, True), (10, 1, True), (10, 2, False), (0, 1, False)])
 def test_a_load_run_whose_changes_are_refused_has_not_held(changes: int, refused: int, *, held: bool) -> None:
-    kinds = {"order": Kind(asked=changes), "list": Kind(asked=100)}
-    report = Report(seconds=1, kinds=kinds, ledger=Ledger(), errors=[], refused=refused, alone={}, uncached={})
+    kinds = {"order": Kind(asked=changes), "list": Kind(asked=100, hits=50)}
+    report = Report(
+        seconds=1, kinds=kinds, ledger=Ledger(compared=1), errors=[], refused=refused, alone={}, uncached={}
+    )
     assert report.held is held
+
+
+@pytest.mark.parametrize("lacking", ["hits", "changes", "comparisons", "nothing"])
+def test_a_load_run_that_has_seen_nothing_has_not_held(lacking: str) -> None:
+    kinds = {"list": Kind(asked=9, hits=0 if lacking == "hits" else 5)}
+    if lacking != "changes":
+        kinds["order"] = Kind(asked=1)
+    ledger = Ledger(compared=0 if lacking == "comparisons" else 1)
+    report = Report(seconds=1, kinds=kinds, ledger=ledger, errors=[], refused=0, alone={}, uncached={})
+    assert report.held is (lacking == "nothing")
 
 
 async def test_a_change_that_is_refused_is_owed_to_nobody(settings: Settings) -> None:
@@ -126,6 +140,21 @@ async def test_in_shadow_the_application_always_answers(settings: Settings) -> N
     assert "detail=shadow-hit" in answers[1].headers["cache-status"]
 
 
+def test_a_load_run_whose_service_does_not_start_says_what_that_says(
+    monkeypatch: pytest.MonkeyPatch, three: Path
+) -> None:
+    monkeypatch.setenv("SECONDS", "1")
+    monkeypatch.setenv("STOREFRONT_CATALOGUE", str(three))
+
+    def hopeless(place: Path) -> Plan:
+        return replace(planned(place), factory="storefront.main:no_such", workers=1)
+
+    monkeypatch.setattr("storefront.loadrun.__main__.planned", hopeless)
+    monkeypatch.setattr("storefront.loadrun.run.PATIENCE", 5.0)
+    with pytest.raises(SystemExit, match=r"does not answer(.|\n)*no_such"):
+        main()
+
+
 def test_a_load_run_stays_on_this_machine_and_within_its_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,5 +169,9 @@ def test_a_load_run_stays_on_this_machine_and_within_its_bounds(
             patch.setenv(name, value)
             with pytest.raises(SystemExit, match=says):
                 main()
+    for name, value in (("CACHE_SHADOW", "true"), ("EVENTS_URL", "redis://others.example"), ("UPLOADS", "/var/shop")):
+        monkeypatch.setenv(f"STOREFRONT_{name}", value)
+    its = planned(tmp_path).settings
+    assert (its.cache_shadow, its.events_url, its.uploads) == (False, "memory://", tmp_path / "uploads")
     monkeypatch.setenv("REDIS", "redis://127.0.0.1:6379/3")
     assert (planned(tmp_path).settings.cache_url, planned(tmp_path).delta) == ("redis://127.0.0.1:6379/3", 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +19,8 @@ LONGEST = 3_600
 """Seconds: a run is bounded."""
 
 HERE = ("127.0.0.1", "localhost", "::1")
+SHOWN = 2_000
+"""Characters of what a service says that does not answer."""
 DELTA = 1.0
 """Seconds within which processes that share a Redis hear of a change."""
 
@@ -34,7 +37,11 @@ def main() -> None:
                 highlight=False,
             )
             load(plan.settings, console)
-            report = asyncio.run(run(plan, console))
+            try:
+                report = asyncio.run(run(plan, console))
+            except httpx.HTTPError as error:
+                said = "".join(log.read_text()[-SHOWN:] for log in sorted(plan.place.glob("*.log")))
+                sys.exit(f"The service under load does not answer: {error!r}. What it says:\n{said}")
     except KeyboardInterrupt:
         sys.exit("The load run was ended before its time.")
     show(report, console)
@@ -42,7 +49,7 @@ def main() -> None:
 
 
 def planned(place: Path) -> Plan:
-    """Make a plan of what the environment says."""
+    """Make a plan of what the environment says; whose services it names besides is no business of a load run."""
     redis = os.environ.get("REDIS", "")
     if redis and urlsplit(redis).hostname not in HERE:
         sys.exit(f"REDIS={redis} is not on this machine: this loads a server as much as it can")
@@ -50,6 +57,10 @@ def planned(place: Path) -> Plan:
         environment="dev",
         database_url=f"sqlite+aiosqlite:///{place}/load.db",
         cache_url=redis or f"local://{place}/cache",
+        cache_shadow=False,
+        events_url=redis or "memory://",
+        rate_url="memory://",
+        uploads=place / "uploads",
     )
     workers, seconds = _number("WORKERS", 4, 64), _number("SECONDS", 120, LONGEST)
     return Plan(settings=settings, place=place, workers=workers, seconds=seconds, delta=DELTA if redis else 0.0)

@@ -61,9 +61,11 @@ class Report:
 
     @property
     def held(self) -> bool:
-        """Whether all is as it has to be."""
+        """Whether all is as it has to be, and there was something to see."""
         changes = sum(kind.asked for name, kind in self.kinds.items() if name in CHANGES)
-        return not self.errors and not self.ledger.violations and self.refused <= changes * MOST_REFUSED
+        seen = changes and self.ledger.compared and any(kind.hits for kind in self.kinds.values())
+        wrong = self.errors or self.ledger.violations or self.refused > changes * MOST_REFUSED
+        return bool(seen and not wrong)
 
 
 async def run(plan: Plan, console: Console) -> Report:

@@ -1,9 +1,12 @@
 """Who asks for what: reads and writes over real products, some wanted far more than others."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.resources import files
 from itertools import accumulate
 from random import Random
 from time import monotonic, perf_counter
@@ -32,6 +35,11 @@ STEP = 1_000
 
 class Refused(Exception):  # noqa: N818 - read as "raise Refused"
     """A change was answered 503 with Retry-After: not done for all, and not acknowledged, so nobody is owed it."""
+
+
+_HASH = sha256((files("storefront.graphql") / "persisted" / "product.graphql").read_bytes()).hexdigest()
+PERSISTED = json.dumps({"persistedQuery": {"version": 1, "sha256Hash": _HASH}})
+"""Names the persisted query of one product."""
 
 
 @dataclass(slots=True)
@@ -138,6 +146,14 @@ class Traffic:
         version = "v1" if self.dice.random() < 0.8 else "v2"  # noqa: PLR2004 - a share
         self._compare(*await self._read(f"product {version}", f"/api/{version}/products/{self._product()}"))
 
+    async def graph(self) -> None:
+        """A product as the graph shows it, by a persisted query."""
+        product = self._product()
+        asked = {"extensions": PERSISTED, "variables": json.dumps({"id": product})}
+        found, began, said = await self._read("graph", "/graphql", params=asked)
+        self._compare(found["data"]["product"], began, said)
+        self.ledger.compare(("reviews", product), found["data"]["product"]["rating"]["count"], began, said)
+
     async def list(self) -> None:
         """A list, whose items tell their versions; and how long it is, where it says so."""
         page, began, said = await self._read("list", f"/api/v1/products?{self.dice.choice(LISTS)}")
@@ -236,7 +252,8 @@ class Traffic:
 
 
 MIX: dict[Callable[[Traffic], Awaitable[None]], float] = {
-    Traffic.product: 72,
+    Traffic.product: 69,
+    Traffic.graph: 3,
     Traffic.list: 8,
     Traffic.facets: 1,
     Traffic.statistics: 1,
@@ -256,6 +273,7 @@ CHANGES = ("change", "order", "review", "add")
 
 READS: tuple[Callable[[Traffic], Awaitable[None]], ...] = (
     Traffic.product,
+    Traffic.graph,
     Traffic.list,
     Traffic.facets,
     Traffic.statistics,

@@ -41,7 +41,8 @@ def serving(settings: Settings, *, workers: int, factory: str, log: Path) -> Gen
 
 
 def _variables(settings: Settings) -> dict[str, str]:
-    values = settings.model_dump(mode="json", exclude={"secret"}).items()
+    # What is secret is dumped as asterisks; what is not set must not be the text `None`.
+    values = settings.model_dump(mode="json", exclude={"secret", "metrics_token"}, exclude_none=True).items()
     told = {name: json.dumps(value) if isinstance(value, list) else str(value) for name, value in values}
     paths = os.pathsep.join(path or "." for path in sys.path)
     return {**{f"STOREFRONT_{name.upper()}": value for name, value in told.items()}, "PYTHONPATH": paths}

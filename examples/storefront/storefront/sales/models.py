@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storefront.database import Model, Moment
@@ -15,8 +15,9 @@ class Sales(Model):
     __table_args__ = (Index(None, "quantity", "product_id"),)
 
     product_id: Mapped[int] = mapped_column(ForeignKey("products.id", ondelete="CASCADE"), primary_key=True)
-    quantity: Mapped[int]
-    revenue: Mapped[int]
+    quantity: Mapped[int] = mapped_column(BigInteger)
+    revenue: Mapped[int] = mapped_column(BigInteger)
+    """Two orders of a thousand of what is dearest are more than two billion."""
 
 
 class Change(Model):

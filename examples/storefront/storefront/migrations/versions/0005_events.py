@@ -31,9 +31,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_handled_events")),
     )
     op.create_index(op.f("ix_handled_events_at"), "handled_events", ["at"])
-    _of_products(
-        "sales", sa.Column("quantity", sa.Integer(), nullable=False), sa.Column("revenue", sa.Integer(), nullable=False)
-    )
+    _of_products("sales", *[sa.Column(name, sa.BigInteger(), nullable=False) for name in ("quantity", "revenue")])
     op.create_index(op.f("ix_sales_quantity_product_id"), "sales", ["quantity", "product_id"])
     numbers = [sa.Column(name, sa.Integer(), nullable=False) for name in ("version", "price", "stock")]
     _of_products("changes", *numbers, sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False))
