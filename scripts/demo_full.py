@@ -1,4 +1,4 @@
-"""Start the whole storefront without containers: PostgreSQL, Redis, two processes, nginx on 127.0.0.1:$PORT.
+"""Start the whole storefront without containers: PostgreSQL, Redis, two processes, a worker, nginx on 127.0.0.1:$PORT.
 
 Everything lives in a temporary directory and ends with this: by Ctrl-C, or by a signal to end.
 """
@@ -26,6 +26,12 @@ TRY = """And of the whole:
 curl -si URL/api/v1/products/1 | grep -i -e ^cache-status -e ^age
 # 404 here, 200 there: how ready a process is only it tells
 curl -s -o /dev/null -w '%{http_code}\\n' URL/readyz; curl -s API/readyz
+# what an order sets going is done by the worker, a moment later, and seen through both processes
+TOKEN=$(curl -s URL/api/v1/token -d username=alice -d password=wonderland | cut -d'"' -f4)
+KEY=$(date +%s%N)
+curl -s URL/api/v1/orders -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY" \\
+  --json '{"lines": [{"product_id": 2}]}'
+curl -s URL/api/v1/products/bestsellers
 # what the database's end costs: nothing, for what is stored
 kill -INT POSTGRES; curl -si URL/api/v1/products/1 | grep -i ^cache-status; curl -s API/readyz
 """
@@ -56,11 +62,13 @@ def main() -> None:
 def _start(topology: Topology, console: Console) -> None:
     steps = (
         ("PostgreSQL", topology.start_postgres),
-        ("Redis", topology.start_redis),
+        ("Redis for the cache", topology.start_redis),
+        ("Redis for events", topology.start_events),
         ("migrations", topology.migrate),
         ("the diamonds", lambda: load(topology.settings, Console(quiet=True))),
         ("the first process", lambda: topology.start_api(1)),
         ("the second process", lambda: topology.start_api(2)),
+        ("the worker", topology.start_worker),
         ("nginx", topology.start_nginx),
     )
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))

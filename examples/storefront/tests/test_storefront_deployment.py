@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from redis_server import free_port
 from topology import DEPLOY, Nginx, compose, in_image
 
+from storefront.middleware import UPLOADS
 from storefront.settings import Settings
 
 ROOT = DEPLOY.parents[2]
@@ -53,9 +56,58 @@ def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
 
 def test_nginx_and_the_application_agree_on_the_largest_body() -> None:
     conf = (DEPLOY / "nginx" / "nginx.conf").read_text()
-    limit = Settings.model_fields["body_limit"].default
-    assert f"client_max_body_size {limit};" in conf
-    assert f"at most {limit:,} bytes" in conf
+    limits = [Settings.model_fields[name].default for name in ("body_limit", "upload_limit")]
+    assert [int(limit) for limit in re.findall(r"client_max_body_size (\d+);", conf)] == limits
+    assert re.findall(r"at most ([\d,]+) bytes", conf) == [f"{limit:,}" for limit in limits]
+
+
+def test_nginx_and_the_application_agree_on_what_is_a_file_and_how_long_one_takes() -> None:
+    conf = (DEPLOY / "nginx" / "nginx.conf").read_text()
+    ((paths, said),) = re.findall(r'location ~ "\^(/api.+)\$" {\n(.*?)\n {8}}', conf, re.DOTALL)
+    assert paths == UPLOADS.pattern
+    assert "proxy_request_buffering off;" in said
+    # A pause that long ends it; all of it may take what the application says, and only that.
+    (pause,) = re.findall(r"client_body_timeout (\d+)s;", said)
+    assert timedelta(seconds=int(pause)) < Settings.model_fields["upload_time"].default
+
+
+def test_what_nginx_tells_the_application_holds_for_every_location() -> None:
+    conf = (DEPLOY / "nginx" / "nginx.conf").read_text()
+    places = re.findall(r"^ {8}location [^{]*(?:\"[^\"]*\" )?{\n(.*?)^ {8}}", conf, re.MULTILINE | re.DOTALL)
+    passing = [place for place in places if "proxy_pass" in place]
+    assert len(passing) == conf.count("proxy_pass http") == 2
+    assert not re.search(r"proxy_set_header|proxy_pass_header|proxy_ignore_headers", "".join(places))
+
+
+def test_files_of_products_lie_on_a_volume_that_the_images_user_may_write() -> None:
+    described = compose()
+    place = described["x-api"]["environment"]["STOREFRONT_UPLOADS"]
+    assert described["x-api"]["volumes"] == [f"uploads:{place}"]
+    assert [
+        name for name, service in described["services"].items() if f"uploads:{place}" in service.get("volumes", [])
+    ] == [
+        "api-1",
+        "api-2",
+        "migrate",
+    ]
+    assert "uploads" in described["volumes"]
+    assert f"install --directory --owner storefront --group storefront {place}\n" in DOCKERFILE
+
+
+def test_events_are_kept_and_the_worker_is_started_again() -> None:
+    services = compose()["services"]
+    events, worker = services["events"], services["worker"]
+    told = dict(pairwise(events["command"]))
+    assert (told["--appendonly"], told["--appendfsync"], told["--maxmemory-policy"]) == ("yes", "always", "noeviction")
+    assert (events["volumes"], events["tmpfs"], "events" in compose()["volumes"]) == (["events:/data"], [], True)
+    assert compose()["x-api"]["environment"]["STOREFRONT_EVENTS_URL"] == "redis://events:6379/0"
+    assert (worker["restart"], worker["networks"], worker["environment"]) == (
+        "unless-stopped",
+        ["data"],
+        services["api-1"]["environment"],
+    )
+    # The image's own asks a port that it does not have.
+    assert worker["healthcheck"] == {"disable": True}
 
 
 def test_nginx_keeps_nothing_of_what_passes() -> None:
@@ -136,13 +188,16 @@ def test_only_nginx_is_reached_from_outside() -> None:
 def test_services_start_when_those_they_need_are_healthy() -> None:
     services = compose()["services"]
     assert services["nginx"]["depends_on"] == {api: {"condition": "service_healthy"} for api in ("api-1", "api-2")}
-    for api in ("api-1", "api-2"):
-        assert services[api]["depends_on"] == {
+    for each in ("api-1", "api-2", "worker"):
+        assert services[each]["depends_on"] == {
             "postgres": {"condition": "service_healthy"},
             "redis": {"condition": "service_healthy"},
+            "events": {"condition": "service_healthy"},
             "migrate": {"condition": "service_completed_successfully"},
         }
-    assert [name for name in ("nginx", "postgres", "redis") if "test" not in services[name]["healthcheck"]] == []
+    assert [
+        name for name in ("nginx", "postgres", "redis", "events") if "test" not in services[name]["healthcheck"]
+    ] == []
     assert (services["migrate"]["restart"], services["migrate"]["healthcheck"]) == ("no", {"disable": True})
 
 
@@ -152,9 +207,17 @@ def test_what_is_secret_is_a_file_and_has_no_default(tmp_path: Path) -> None:
     assert "secrets" not in " ".join(copied())
     environments = json.dumps([service.get("environment", {}) for service in described["services"].values()])
     assert not re.search(r"(?i)(password|secret)\W+(?!_FILE)[^\"]*\": \"(?!/run/secrets/)", environments)
-    for name, value in (("storefront_secret", "x7" * 16), ("storefront_database_url", "postgresql+asyncpg://a:b@c/d")):
+    secrets = {
+        "storefront_secret": "x7" * 16,
+        "storefront_database_url": "postgresql+asyncpg://a:b@c/d",
+        "storefront_metrics_token": "y8" * 16,
+    }
+    assert described["x-api"]["secrets"] == list(secrets)
+    for name, value in secrets.items():
         (tmp_path / name).write_text(value)
     found = Settings(environment="production", _secrets_dir=tmp_path)  # type: ignore[call-arg]
+    assert found.metrics_token is not None
+    assert found.metrics_token.get_secret_value() == "y8" * 16
     assert (found.secret.get_secret_value(), found.database_url) == ("x7" * 16, "postgresql+asyncpg://a:b@c/d")
     (tmp_path / "storefront_secret").unlink()
     with pytest.raises(ValidationError, match="the one that everybody knows"):
@@ -169,6 +232,11 @@ def test_a_variable_that_compose_asks_for_is_a_setting() -> None:
     }
     assert named <= Settings.model_fields.keys()
     assert {name.removeprefix("storefront_") for name in compose()["x-api"]["secrets"]} <= Settings.model_fields.keys()
+
+
+def test_each_process_may_be_asked_by_its_name_in_the_network() -> None:
+    allowed = json.loads(compose()["x-api"]["environment"]["STOREFRONT_ALLOWED_HOSTS"])
+    assert allowed == ["127.0.0.1", "api-1", "api-2", "${STOREFRONT_HOST:?the name that clients use}"]
 
 
 def test_the_workflow_may_do_little_and_uses_what_is_pinned() -> None:

@@ -1,16 +1,18 @@
-"""What the README says of the whole: nginx, the application twice, PostgreSQL and Redis, as compose.yaml has them."""
+"""What the README says of the whole: nginx, two processes, a worker, PostgreSQL, Redis, as compose.yaml has them."""
 
 import asyncio
 import os
 import re
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,20 +21,23 @@ from typing import Any
 
 import httpx
 import pytest
+from live_client import ByEvents, ByWebSocket, by_events, by_websocket
 from redis_server import free_port
 from rich.console import Console
 from shop_client import is_hit
 from sqlalchemy import text
 from stream_probe import Probe, probing
-from topology import DEPLOY, Nginx, Topology, in_image, standing, until
-from websockets.sync.client import connect
+from topology import DEPLOY, METRICS_TOKEN, Nginx, Topology, in_image, standing, until
 
 from storefront.database import Database
+from storefront.events.streams import WORK
 from storefront.load import load
 
 WAITING = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' LIMIT 1"
 HARNESS = Path(__file__).parent / "harness"
 OFTEN: dict[str, Any] = dict.fromkeys(("rate", "rate_search", "rate_login", "rate_user"), "1000000/second")
+
+Listening = Callable[[str], AbstractContextManager[ByEvents | ByWebSocket]]
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,12 +47,15 @@ def whole(three: Path) -> Iterator[Topology]:
     """Started in the order of compose.yaml, with a catalogue of three."""
     with TemporaryDirectory() as directory, standing(Path(directory), three, **OFTEN) as topology:
         with ThreadPoolExecutor() as at_once:
-            beside = at_once.submit(topology.start_redis)
+            beside = [at_once.submit(start) for start in (topology.start_redis, topology.start_events)]
             topology.start_postgres()
-            beside.result()
+            for each in beside:
+                each.result()
             topology.migrate()
             load(topology.settings, Console(quiet=True))
+            worker = at_once.submit(topology.start_worker)
             list(at_once.map(topology.start_api, (1, 2)))
+            worker.result()
         topology.start_nginx()
         yield topology
 
@@ -81,8 +89,7 @@ def client(place: str, **headers: str) -> httpx.Client:
 
 @pytest.fixture(scope="module")
 def probed() -> Iterator[tuple[Nginx, Probe]]:
-    """The same configuration before a server of streams."""
-    # To be asked of the application itself, too, once it has live stock over WebSocket and SSE.
+    """The same configuration before a server that tells what it is sent."""
     with TemporaryDirectory() as directory, probing() as probe:
         Path(directory).chmod(0o755)
         nginx = Nginx(Path(directory) / "nginx", [f"127.0.0.1:{probe.port}", f"127.0.0.1:{probe.port}"])
@@ -138,25 +145,49 @@ def test_processes_behind_nginx_share_what_is_stored(
 # -- what nginx passes -------------------------------------------------------------------------------------------------
 
 
-def test_events_pass_nginx_one_by_one(probed: tuple[Nginx, Probe]) -> None:
+@contextmanager
+def only(whole: Topology, number: int) -> Generator[None]:
+    """Have nginx ask this process alone from now on, as `rollout` does; and both again, once this is over."""
+    apis, told = whole.nginx.apis, whole.nginx.apis.read_text()
+    apis.write_text(re.sub(rf";(?=  # api-{3 - number}$)", " down;", told, flags=re.MULTILINE))
+    assert apis.read_text() != told
+    whole.nginx.reload()
+    try:
+        yield
+    finally:
+        apis.write_text(told)
+        whole.nginx.reload()
+
+
+@pytest.mark.parametrize("listening", [by_events, by_websocket])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_order_through_one_process_is_seen_by_listeners_of_the_other_through_nginx(
+    whole: Topology, apis: list[httpx.Client], alice: dict[str, str], number: int, listening: Listening
+) -> None:
+    with only(whole, number), listening(whole.nginx.url) as listener:
+        # At once, before anything has happened; and it is the other process that is asked for the order.
+        assert listener.next()["type"] == "hello"
+        changed = apis[2 - number].patch("/products/2", json={"stock": 40}, headers=alice)
+        placed = apis[2 - number].post("/orders", json={"lines": [{"product_id": 2}]}, headers=new_order(alice))
+        assert (changed.status_code, placed.status_code) == (200, 201), placed.text
+        heard = [listener.next() for _ in range(2)]
+    assert [(each["type"], each["product_id"], each["stock"]) for each in heard] == [("stock", 2, 40), ("stock", 2, 39)]
+
+
+def new_order(who: dict[str, str]) -> dict[str, str]:
+    return {**who, "Idempotency-Key": secrets.token_hex(8)}
+
+
+def test_what_a_process_sends_leaves_nginx_piece_by_piece(probed: tuple[Nginx, Probe]) -> None:
     nginx, _ = probed
-    with httpx.Client(base_url=nginx.url, timeout=20) as shop, shop.stream("GET", "/events") as stream:
+    with httpx.Client(base_url=nginx.url, timeout=20) as shop, shop.stream("GET", "/slow") as answer:
         # Each is sent only when the one before was read: a buffer would wait for ever.
-        lines = (line for line in stream.iter_lines() if line)
         seen = list[str]()
-        for line in lines:
-            seen.append(line)
+        for piece in answer.iter_text(1):
+            seen.append(piece)
             if len(seen) < 3:
                 assert shop.get("/next").status_code == 200
-    assert seen == ["data: 0", "data: 1", "data: 2"]
-
-
-def test_a_websocket_passes_nginx_both_ways(probed: tuple[Nginx, Probe]) -> None:
-    nginx, _ = probed
-    with connect(f"ws://127.0.0.1:{nginx.port}/live") as socket:
-        for text in ("stock", "price"):
-            socket.send(text)
-            assert socket.recv(timeout=20) == text[::-1]
+    assert seen == ["0", "1", "2"]
 
 
 def test_nginx_says_who_asks_whatever_the_client_says_of_that(probed: tuple[Nginx, Probe]) -> None:
@@ -167,11 +198,12 @@ def test_nginx_says_who_asks_whatever_the_client_says_of_that(probed: tuple[Ngin
         "X-Forwarded-Host": "evil.example",
         "Forwarded": "for=192.0.2.1",
     }
-    assert httpx.get(f"{nginx.url}/seen", headers=told).text == "ok"
-    assert (probe.seen["x-forwarded-for"], probe.seen["x-forwarded-proto"]) == ("127.0.0.1", "http")
-    assert probe.seen["host"] == f"127.0.0.1:{nginx.port}"
-    assert not {"x-forwarded-host", "forwarded"} & probe.seen.keys()
-    assert "connection" not in probe.seen  # it is kept
+    for path in ("/seen", "/api/v1/products/1/files"):  # every location that passes anything
+        assert httpx.get(f"{nginx.url}{path}", headers=told).text == "ok"
+        assert (probe.seen["x-forwarded-for"], probe.seen["x-forwarded-proto"]) == ("127.0.0.1", "http")
+        assert probe.seen["host"] == f"127.0.0.1:{nginx.port}"
+        assert not {"x-forwarded-host", "forwarded"} & probe.seen.keys()
+        assert "connection" not in probe.seen  # it is kept
 
 
 def test_bodies_are_as_large_as_the_application_takes_and_no_larger(
@@ -185,9 +217,111 @@ def test_bodies_are_as_large_as_the_application_takes_and_no_larger(
     assert f"{limit:,}" in answers[1].json()["detail"]
 
 
+def picture(size: int) -> bytes:
+    """A PNG by its first bytes; what follows is noise, so that no two are the same."""
+    head = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
+    return head + os.urandom(size - len(head))
+
+
+def test_a_file_passes_nginx_and_a_part_of_it_is_a_hit(
+    shop: httpx.Client, apis: list[httpx.Client], alice: dict[str, str]
+) -> None:
+    content = picture(5_000_000)
+    added = shop.post("/products/1/files?name=ring.png", content=content, headers=alice)
+    assert added.status_code == 201
+    place = added.headers["location"].removeprefix("/api/v1")
+    # Whichever process has it, both read it, and share what is stored.
+    assert [each.get(place).content == content for each in apis] == [True, True]
+    for _ in range(2):
+        part = shop.get(place, headers={"Range": "bytes=4000000-4000099"})
+        assert (part.status_code, part.content) == (206, content[4_000_000:4_000_100])
+        assert part.headers["content-range"] == "bytes 4000000-4000099/5000000"
+        assert "; hit" in part.headers["cache-status"]
+
+
+@pytest.mark.parametrize("sent_as", [bytes, lambda content: iter([content])], ids=["announced", "in chunks"])
+def test_files_are_as_large_as_the_application_takes_and_no_larger(
+    whole: Topology, shop: httpx.Client, alice: dict[str, str], sent_as: Callable[[bytes], Any]
+) -> None:
+    limit = whole.settings.upload_limit
+    contents = [picture(limit), picture(limit + 1)]
+    taken, refused = (
+        shop.post("/products/1/files?name=a.png", content=sent_as(each), headers=alice) for each in contents
+    )
+    assert (taken.status_code, taken.json()["size"]) == (201, limit)
+    assert (refused.status_code, refused.headers["content-type"]) == (413, "application/problem+json")
+    assert refused.json()["detail"] == f"a body has at most {limit:,} bytes"
+
+
+def test_who_may_not_send_a_file_hears_it_before_it_is_sent(whole: Topology) -> None:
+    asked = (
+        "POST /api/v1/products/1/files?name=a.png HTTP/1.1",
+        f"Host: 127.0.0.1:{whole.nginx.port}",
+        f"Content-Length: {whole.settings.upload_limit}",
+    )
+    with socket.create_connection(("127.0.0.1", whole.nginx.port), timeout=20) as client:
+        client.sendall("".join(f"{line}\r\n" for line in (*asked, "")).encode() + b"x")
+        # The rest is never sent: who waits for it answers 408, at last.
+        assert client.recv(100).split()[1] == b"401"
+
+
 def test_nobody_outside_learns_how_ready_we_are(whole: Topology) -> None:
     asked = [f"{place}/readyz" for place in (whole.nginx.url, *whole.urls)]
     assert [httpx.get(url).status_code for url in asked] == [404, 200, 200]
+
+
+def test_each_process_tells_its_metrics_to_who_has_the_token_and_nginx_to_nobody(whole: Topology) -> None:
+    token = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+    asked = [f"{place}/metrics" for place in (whole.nginx.url, *whole.urls)]
+    assert [httpx.get(url, headers=token).status_code for url in asked] == [404, 200, 200]
+    assert [httpx.get(url).status_code for url in asked] == [404, 401, 401]
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def sold(shop: httpx.Client, product_id: int) -> int:
+    """How many, as the bestsellers say."""
+    found = {each["product_id"]: each["quantity"] for each in shop.get("/products/bestsellers").json()}
+    return int(found.get(product_id, 0))
+
+
+def place_order(shop: httpx.Client, alice: dict[str, str]) -> None:
+    assert shop.patch("/products/3", json={"stock": 1}, headers=alice).status_code == 200
+    placed = shop.post("/orders", json={"lines": [{"product_id": 3}]}, headers=new_order(alice))
+    assert placed.status_code == 201, placed.text
+
+
+def test_an_order_through_nginx_is_counted_by_the_worker_and_seen_through_both_processes(
+    shop: httpx.Client, apis: list[httpx.Client], alice: dict[str, str]
+) -> None:
+    before = [sold(each, 3) for each in apis]  # and so stored, by both
+    place_order(shop, alice)
+    until(lambda: [sold(each, 3) for each in apis] == [count + 1 for count in before])
+
+
+def test_a_worker_that_was_killed_goes_on_where_it_was(
+    whole: Topology, shop: httpx.Client, alice: dict[str, str]
+) -> None:
+    before = sold(shop, 3)
+    whole.worker.end(signal.SIGKILL)
+    try:
+        for _ in range(3):
+            place_order(shop, alice)
+        until(lambda: left(whole) >= 6)  # as many changes
+        assert sold(shop, 3) == before
+        # What it has taken and not done is there, too, after a restart of the Redis that keeps it.
+        whole.events.kill()
+        whole.events.start()
+        assert left(whole) >= 6
+    finally:
+        whole.restart_worker()
+    until(lambda: (sold(shop, 3), left(whole)) == (before + 3, 0))
+
+
+def left(whole: Topology) -> int:
+    """How many events are still to do: what the guide says to look at."""
+    return int(whole.events.ask("XLEN", WORK).removeprefix(b":"))
 
 
 # -- what happens to it ------------------------------------------------------------------------------------------------
@@ -252,16 +386,17 @@ def test_a_process_that_dies_is_asked_no_more(whole: Topology, shop: httpx.Clien
         whole.restart_api(1)
 
 
-def test_when_nobody_answers_nginx_says_so_in_our_own_form(probed: tuple[Nginx, Probe], tmp_path: Path) -> None:
+def test_when_nobody_answers_nginx_says_so_in_our_own_form(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     nginx = Nginx(tmp_path / "nginx", [f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"])
     nginx.program.start(f"{nginx.url}/healthz", any_answer=True)
     try:
-        answer = httpx.get(f"{nginx.url}/api/v1/products/1")
+        answers = [httpx.get(f"{nginx.url}/api/v1/products/1{more}") for more in ("", "/files")]
     finally:
         nginx.program.end()
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.headers["content-type"] == "application/problem+json"
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_the_health_check_of_the_image_tells_who_lives(whole: Topology) -> None:
@@ -292,8 +427,10 @@ def asked_of_docker(whole: Topology) -> Generator[tuple[str, list[tuple[str, lis
             if wanted.endswith("-s reload"):
                 whole.nginx.reload()
             else:
-                assert wanted.startswith("compose up --detach --no-deps --no-build --wait api-"), wanted
-                whole.restart_api(int(wanted[-1]))
+                assert re.fullmatch(r"compose up --detach --no-deps --no-build --wait (worker|api-[12])", wanted), (
+                    wanted
+                )
+                whole.restart_worker() if wanted.endswith("worker") else whole.restart_api(int(wanted[-1]))
             self.send_response(204)
             self.end_headers()
 
@@ -338,7 +475,7 @@ def test_a_rollout_fails_no_request(whole: Topology, alice: dict[str, str]) -> N
                 assert answer.status_code == 200, answer.text
         return answered
 
-    before = [api.pid for api in whole.apis]
+    before = [program.pid for program in (whole.worker, *whole.apis)]
     with ThreadPoolExecutor() as at_once, asked_of_docker(whole) as (control, asked):
         asking = [at_once.submit(ask, number) for number in range(2)]
         try:
@@ -349,6 +486,7 @@ def test_a_rollout_fails_no_request(whole: Topology, alice: dict[str, str]) -> N
     assert min(answered) > 10
     # While a process is replaced nginx knows that it is not to be asked.
     assert asked == [
+        ("worker", []),
         ("reload", ["api-1"]),
         ("api-1", ["api-1"]),
         ("reload", []),
@@ -356,7 +494,7 @@ def test_a_rollout_fails_no_request(whole: Topology, alice: dict[str, str]) -> N
         ("api-2", ["api-2"]),
         ("reload", []),
     ]
-    assert not set(before) & {api.pid for api in whole.apis}
+    assert not set(before) & {program.pid for program in (whole.worker, *whole.apis)}
 
 
 # -- a demonstration ---------------------------------------------------------------------------------------------------
@@ -387,7 +525,7 @@ def test_the_demonstration_of_the_whole_ends_by_ctrl_c_and_leaves_nothing(three:
             said.append(demonstration.stdout.read())
         assert (answer.status_code, demonstration.returncode) == (200, 0), said
         assert "The storefront is closed" in said[-1]
-        assert len(below) >= 5
+        assert len(below) >= 7  # nginx, PostgreSQL, two of Redis, two processes, the worker
         until(lambda: not any(map(lives, below)), lambda: f"still there: {list(filter(lives, below))}")
         assert list(Path(directory).iterdir()) == []
 

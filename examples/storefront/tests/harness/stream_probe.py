@@ -1,4 +1,4 @@
-"""A server of streams that go on: what nginx must pass as it comes. Served by uvicorn in a thread of the test."""
+"""A server that tells what nginx has made of a request and of an answer. Served by uvicorn in a thread of the test."""
 
 import asyncio
 from collections.abc import Generator
@@ -11,46 +11,36 @@ from starlette.types import Message, Receive, Scope, Send
 
 
 class Probe:
-    """Answers `/events` with an event for each request to `/next`; echoes over WebSockets; shows what it was sent."""
+    """Shows what it was sent; answers `/slow` piece by piece, one for each request to `/next`.
+
+    The application has streams, too, but in chunks: of those nginx passes each, whatever it was told of buffers.
+    """
 
     def __init__(self) -> None:
         self.port = free_port()
         self.seen: dict[str, str] = {}
         self._more = asyncio.Event()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._echo(receive, send)
-        elif scope["type"] == "http":
-            self.seen = {name.decode(): value.decode() for name, value in scope["headers"]}
-            await (self._stream if scope["path"] == "/events" else self._told)(receive, send)
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        self.seen = {name.decode(): value.decode() for name, value in scope["headers"]}
+        await (self._slow if scope["path"] == "/slow" else self._told)(send)
 
-    async def _echo(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        while (message := await receive())["type"] == "websocket.receive":
-            await send({"type": "websocket.send", "text": message["text"][::-1]})
+    async def _slow(self, send: Send) -> None:
+        await send(_start(length=3))
+        for piece in (b"0", b"1"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await self._more.wait()
+            self._more.clear()
+        await send({"type": "http.response.body", "body": b"2"})
 
-    async def _stream(self, _receive: Receive, send: Send) -> None:
-        events = [b"data: %d\n\n" % number for number in range(3)]
-        # Its length is known: of chunks nginx would pass each in any case, whatever it was told of buffers.
-        await send(_start(b"text/event-stream", length=sum(map(len, events))))
-        for event in events:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            if event != events[-1]:
-                await self._more.wait()
-                self._more.clear()
-        await send({"type": "http.response.body"})
-
-    async def _told(self, _receive: Receive, send: Send) -> None:
+    async def _told(self, send: Send) -> None:
         self._more.set()
-        await send(_start(b"text/plain", length=2))
+        await send(_start(length=2))
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-def _start(kind: bytes, length: int) -> Message:
-    headers = [(b"content-type", kind), (b"content-length", b"%d" % length)]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+def _start(length: int) -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % length)]}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What compose.yaml describes, without containers: PostgreSQL, Redis, the application twice, and nginx before them.
+"""What compose.yaml describes, without containers: PostgreSQL, Redis twice, the application twice, its worker, nginx.
 
 What the containers would be told is read from the files in `deploy/`; only ports and paths are others.
 """
@@ -27,6 +27,10 @@ from storefront.settings import Settings
 
 DEPLOY = STOREFRONT / "deploy"
 OWN_SECRET = "of-one-topology-that-is-gone-in-a-minute"
+METRICS_TOKEN = "of-one-scrape-that-is-over-in-a-second"
+AT_WORK = "app started successfully"
+"""What a worker says when it hears of events: it answers nobody."""
+
 PATIENCE = 60.0
 """Seconds for a program to start or to end."""
 
@@ -61,6 +65,16 @@ class Program:
 
     def start(self, answers: str, *, any_answer: bool = False) -> None:
         """Start it, and wait until that URL is answered; by a 200, or by anything."""
+        self._begin()
+        self._wait(lambda: self._answers(answers, any_answer=any_answer))
+
+    def start_saying(self, words: str) -> None:
+        """Start it, and wait until it says this."""
+        said = self.log.read_text().count(words) if self.log.exists() else 0
+        self._begin()
+        self._wait(lambda: self.log.read_text().count(words) > said)
+
+    def _begin(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -70,7 +84,14 @@ class Program:
                 stderr=log,
                 process_group=0,  # Ctrl-C is for whoever started it
             )
-        until(lambda: self._answers(answers, any_answer=any_answer), lambda: self.log.read_text()[-2000:])
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        def lives_and_is_ready() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self.log.read_text()
+            return ready()
+
+        until(lives_and_is_ready, lambda: self.log.read_text()[-2000:])
 
     def tell(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -90,8 +111,6 @@ class Program:
             self._process = None
 
     def _answers(self, url: str, *, any_answer: bool) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - ours
                 return True
@@ -139,7 +158,9 @@ class Topology:
         for each in ("postgres", "apis"):
             (place / each).mkdir()
         self.postgres = Postgres(place / "postgres")
-        self.redis = Server(place / "redis", *compose()["services"]["redis"]["command"][1:])
+        self.redis, self.events = (
+            Server(place / name, *compose()["services"][name]["command"][1:]) for name in ("redis", "events")
+        )
         self.ports = (free_port(), free_port())
         self.urls = tuple(f"http://127.0.0.1:{port}" for port in self.ports)
         self.nginx = Nginx(place / "nginx", [f"127.0.0.1:{port}" for port in self.ports], port)
@@ -147,6 +168,8 @@ class Topology:
             database_url=self.postgres.url("storefront"),
             cache_url=self.redis.url,
             rate_url=f"redis://127.0.0.1:{self.redis.port}/1",
+            events_url=self.events.url,
+            uploads=place / "uploads",
             catalogue=catalogue,
         ).model_copy(update=more)
         self.environment = {
@@ -154,8 +177,11 @@ class Topology:
             **compose()["x-api"]["environment"],
             **{name: value for name, value in environment_of(self.settings).items() if name.startswith("STOREFRONT_")},
             "STOREFRONT_SECRET": OWN_SECRET,
+            "STOREFRONT_METRICS_TOKEN": METRICS_TOKEN,
         }
         self.apis = [self._api(n) for n in (1, 2)]
+        _, *told = compose()["services"]["worker"]["command"]
+        self.worker = Program([sys.executable, *told], place / "apis", "worker", self.environment)
 
     def _api(self, number: int) -> Program:
         _, *told = in_image("CMD")
@@ -174,6 +200,10 @@ class Topology:
         self._open.callback(self.redis.end)
         self.redis.start()
 
+    def start_events(self) -> None:
+        self._open.callback(self.events.end)
+        self.events.start()
+
     def migrate(self) -> None:
         """What the service `migrate` does."""
         command = [sys.executable, "-m", *compose()["services"]["migrate"]["command"]]
@@ -182,6 +212,10 @@ class Topology:
     def start_api(self, number: int) -> None:
         self._open.callback(self.apis[number - 1].end)
         self.apis[number - 1].start(f"{self.urls[number - 1]}/healthz")
+
+    def start_worker(self) -> None:
+        self._open.callback(self.worker.end)
+        self.worker.start_saying(AT_WORK)
 
     def start_nginx(self) -> None:
         self._open.callback(self.nginx.program.end)
@@ -193,6 +227,11 @@ class Topology:
         """What `docker compose up --wait` does with a container whose image is another one."""
         self.apis[number - 1].end()
         self.apis[number - 1].start(f"{self.urls[number - 1]}/healthz")
+
+    def restart_worker(self) -> None:
+        """The same with the worker."""
+        self.worker.end()
+        self.worker.start_saying(AT_WORK)
 
     def end(self) -> None:
         """End what was started, last first."""
