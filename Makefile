@@ -7,6 +7,7 @@ SECONDS ?= 120
 WORKERS ?= 1
 REDIS ?=
 DEMO := STOREFRONT_DATABASE_URL=sqlite+aiosqlite:///demo-$(PORT).db STOREFRONT_UPLOADS=demo-$(PORT).uploads \
+	STOREFRONT_EVENTS_URL=$(or $(REDIS),memory://) \
 	STOREFRONT_CACHE_URL=$(or $(REDIS),$(if $(filter-out 1,$(WORKERS)),local://$(CURDIR)/examples/storefront/demo-$(PORT).cache,memory://))
 QUICK ?=
 DEPLOY := examples/storefront/deploy

@@ -143,6 +143,7 @@ def test_the_demonstration_keeps_its_cache_where_its_workers_find_it(told: tuple
     command, alone = ["make", "-n", "demo", *told], {"PATH": os.environ["PATH"]}
     said = subprocess.run(command, cwd=ROOT, env=alone, check=True, capture_output=True, text=True).stdout
     assert said.count(f"STOREFRONT_CACHE_URL={place} ") == 2
+    assert said.count(f"STOREFRONT_EVENTS_URL={place if place.startswith('redis') else 'memory://'} ") == 2
     assert f"WORKERS={told[0].partition('=')[2] if told else 1} " in said
 
 
