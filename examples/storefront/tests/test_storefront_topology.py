@@ -542,10 +542,9 @@ def test_the_demonstration_of_the_whole_ends_by_ctrl_c_and_leaves_nothing(three:
         assert list(Path(directory).iterdir()) == []
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("workers", "ending"), [("1", signal.SIGTERM), ("2", signal.SIGINT)])
 def test_the_demonstration_with_a_redis_has_a_worker_and_leaves_nothing(
-    whole: Topology, three: Path, ending: signal.Signals, workers: str
+    whole: Topology, three: Path, workers: str, ending: signal.Signals
 ) -> None:
     with TemporaryDirectory() as directory:
         there = f"redis://127.0.0.1:{whole.redis.port}/2"
