@@ -40,7 +40,7 @@ kill -INT POSTGRES; curl -si URL/api/v1/products/1 | grep -i ^cache-status; curl
 def main() -> None:
     """Start all, say what to try, and wait for Ctrl-C."""
     console = Console(highlight=False, soft_wrap=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ended)
     port = _port()
     try:

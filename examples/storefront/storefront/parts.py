@@ -59,7 +59,13 @@ class Parts:
         tokens = Tokens(secret=settings.secret.get_secret_value(), lifetime=settings.token_lifetime)
         metrics = Metrics()
         metrics.watch(database.engine.sync_engine, pool=settings.database_pool)
-        cache = Cache(settings.cache_url, memory=settings.cache_memory, clock=clock, observers=[metrics])
+        cache = Cache(
+            settings.cache_url,
+            memory=settings.cache_memory,
+            store_timeout=settings.cache_timeout,
+            clock=clock,
+            observers=[metrics],
+        )
         if settings.track:
             track(database.engine, cache)
         accounts = Accounts(

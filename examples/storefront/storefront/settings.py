@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     cache_url: str = "memory://"
     track: bool = False
     cache_memory: str = "256MB"
+    cache_timeout: Annotated[float, Gt(0)] = 0.05
     cache_shadow: bool = False
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     cors_origins: tuple[Origin, ...] = ()

@@ -71,7 +71,7 @@ class Worker:
     def made_for(cls, settings: Settings) -> "Worker":
         """Make the parts that these settings describe. It connects to nothing."""
         database = Database(settings.database_url, pool=settings.database_pool)
-        cache, streams = Cache(settings.cache_url), Streams(settings.events_url)
+        cache, streams = Cache(settings.cache_url, store_timeout=5), Streams(settings.events_url)
         bus = OverRedis(database=database, streams=streams)
         return cls(
             name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from postgres_server import Postgres, running
 from redis_server import Server, servers
 from rich.console import Console
-from shop_client import bearer, client_of, lifespan, sqlite
+from shop_client import BUSY, bearer, client_of, lifespan, sqlite
 from sqlalchemy import event
 from starlette.types import ASGIApp
 from uvicorn_server import serving
@@ -81,7 +81,7 @@ def loaded_on_postgres(postgres: Postgres) -> str:
 
 @pytest.fixture
 def on_postgres(postgres: Postgres, loaded_on_postgres: str) -> Iterator[Settings]:
-    yield Settings(database_url=postgres.create("shop", template=loaded_on_postgres))
+    yield Settings(database_url=postgres.create("shop", template=loaded_on_postgres), cache_timeout=BUSY)
     postgres.drop("shop")
 
 

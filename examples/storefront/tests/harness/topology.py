@@ -21,6 +21,7 @@ from urllib.error import HTTPError
 import yaml  # type: ignore[import-untyped, unused-ignore]
 from postgres_server import Postgres
 from redis_server import Server, free_port
+from shop_client import BUSY
 from uvicorn_server import STOREFRONT, environment_of
 
 from storefront.settings import Settings
@@ -171,6 +172,7 @@ class Topology:
             events_url=self.events.url,
             uploads=place / "uploads",
             catalogue=catalogue,
+            cache_timeout=BUSY,
         ).model_copy(update=more)
         self.environment = {
             **environment_of(self.settings),
