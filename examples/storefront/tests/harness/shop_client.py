@@ -11,7 +11,6 @@ from starlette.types import ASGIApp
 
 from storefront.settings import Settings
 
-
 BUSY = 5.0
 """Seconds that a store is waited for: other work on the machine must not fail a test."""
 
