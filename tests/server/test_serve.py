@@ -246,6 +246,11 @@ def test_a_worker_says_what_it_cannot_put_in_front_or_find(
     told(monkeypatch, Served(app=f"{shop}:read"))
     assert application() is sys.modules[shop].read
     assert f"{shop}:read is served without a cache in front: it has none, or something around it" in caplog.text
+    assert "each worker" not in caplog.text, "there is one"
+    told(monkeypatch, Served(app=f"{shop}:read", share="local:///var/cache/nowhere"))
+    application()
+    assert "each worker has one of its own, and an invalidation in one does not reach the others" in caplog.text
+    assert 'give it one that they share, such as Cache("local:///var/cache/shop")' in caplog.text
     told(monkeypatch, Served(app=f"{shop}:nothing"))
     with pytest.raises(SystemExit, match=r'^Error loading ASGI app. Attribute "nothing" not found'):
         application()

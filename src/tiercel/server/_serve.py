@@ -42,6 +42,11 @@ KNOWN: Final = ("0.36", *[f"0.{minor}" for minor in (*range(44, 51), 52, 54)])
 
 _TOLD: Final = "_TIERCEL_SERVE"
 """The variable by which workers are told what they serve."""
+_ALONE: Final = (
+    " If it has a cache whose Cache(...) has no URL, each worker has one of its own, and an invalidation in one does "
+    'not reach the others: give it one that they share, such as Cache("local:///var/cache/shop").'
+)
+"""What is known of the workers of an application whose cache cannot be seen."""
 _log = logging.getLogger("tiercel")
 
 
@@ -108,8 +113,9 @@ def application() -> Any:  # noqa: ANN401 - whatever the program calls its appli
         _log.warning(
             "%s is served without a cache in front: it has none, or something around it that may have to run for every "
             "request. Call cache.install(app), or wrap it: CacheMiddleware(app, cache=cache). Add middleware by "
-            "app.add_middleware, not around it.",
+            "app.add_middleware, not around it.%s",
             served.app,
+            _ALONE if served.share else "",
         )
         return app
     if served.in_front:
