@@ -689,6 +689,7 @@ async def test_the_cache_stays_inside_of_middleware_that_may_have_to_run(caplog:
         assert b"tiercel; hit" in await server.said(get())
     assert b"403 Forbidden" in await careful.said(get(), client=("203.0.113.7", 1))
     assert "BaseHTTPMiddleware stands outside of the cache, and may have to run for every request" in caplog.text
+    assert "If hits may pass it over, serve with --outermost." in caplog.text
     assert b"tiercel; hit" in await bold.said(get(), client=("203.0.113.7", 1)), "it was asked for"
     before = careful.state.total_requests
     assert careful.connect()[0]._desk.first(Asked("GET", b"/", [HOST], {"root_path": ""}), ()) is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import importlib
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import uvicorn
@@ -238,6 +240,61 @@ def test_a_worker_makes_the_application_and_puts_its_cache_in_front(
     assert front.served
     assert front.rules.left_out == LEFT_OUT
     assert front.engine.depot is not None
+
+
+NUMBERED = """
+from fastapi import FastAPI
+from tiercel import Cache
+
+app, cache = FastAPI(), Cache()
+
+async def number(request, call_next):
+    response = await call_next(request)
+    response.headers["x-request-id"] = request.headers["x-request-id"]
+    return response
+
+{before}
+cache.install(app)
+{after}
+
+@app.get("/items")
+@cache.response(ttl=60)
+async def read() -> int:
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("outside", "served", "second"),
+    [
+        (True, None, "b"),
+        (True, Served(app=""), "b"),
+        (True, Served(app="", outermost=True), None),
+        (True, Served(app="", in_front=False), "b"),
+        (False, None, "a"),  # the reason for which it belongs outside
+        (False, Served(app=""), None),
+        (False, Served(app="", outermost=True), None),
+        (False, Served(app="", in_front=False), "a"),
+    ],
+)
+async def test_whose_request_id_a_hit_has(
+    *, outside: bool, served: Served | None, second: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of docs/serving.md."""
+    name = f"numbered_{tmp_path.name}"
+    places = {"before": "", "after": "", "after" if outside else "before": 'app.middleware("http")(number)'}
+    (tmp_path / f"{name}.py").write_text(NUMBERED.format(**places))
+    monkeypatch.syspath_prepend(tmp_path)
+    if served is None:
+        app = importlib.import_module(name).app
+    else:
+        told(monkeypatch, msgspec.structs.replace(served, app=f"{name}:app"))
+        app = application()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
+        first, again = [await client.get("/items", headers={"x-request-id": one}) for one in "ab"]
+    assert first.headers["x-request-id"] == "a"
+    assert again.headers["cache-status"].startswith("tiercel; hit")
+    assert again.headers.get("x-request-id") == second
 
 
 def test_a_worker_says_what_it_cannot_put_in_front_or_find(

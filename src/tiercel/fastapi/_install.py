@@ -188,7 +188,8 @@ def _lead(app: FastAPI, *, always: bool) -> None:
         names = ", ".join([getattr(one, "__qualname__", repr(one)) for one in strangers])
         _log.warning(
             "%s stands outside of the cache, and may have to run for every request: hits are answered by the cache as "
-            "ASGI middleware. Add it before cache.install(app), or serve with --outermost.",
+            "ASGI middleware. If hits may pass it over, serve with --outermost. (Added before cache.install(app) it is "
+            "passed over, too; but what it sets is then stored, and replayed by any other server.)",
             names,
         )
         return
