@@ -284,7 +284,7 @@ async def test_whose_request_id_a_hit_has(
     name = f"numbered_{tmp_path.name}"
     places = {"before": "", "after": "", "after" if outside else "before": 'app.middleware("http")(number)'}
     (tmp_path / f"{name}.py").write_text(NUMBERED.format(**places))
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     if served is None:
         app = importlib.import_module(name).app
     else:

@@ -8,9 +8,12 @@ from uuid import uuid4
 
 import pytest
 from shelves import ID, Clerk, Label, Maker, Person, Price, Product, Review, Shelf, Shop, Ticket
-from sqlalchemy import Table, delete, exists, func, insert, inspect, literal_column, select, text, update
+from sqlalchemy import Engine, Table, delete, exists, func, insert, inspect, literal_column, select, table, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+
+from tiercel import Cache, ConfigurationError
+from tiercel.sqlalchemy import track
 
 
 def row(table: str, *texts: str) -> set[str]:
@@ -184,6 +187,61 @@ def test_what_is_made_of_text_that_nobody_understands_is_not_stored(
 ) -> None:
     assert shop.reason_of(reading) == "tables-unknown"
     assert ".execution_options(tables=" in caplog.text
+
+
+SAID = "no such table is mapped"
+TEXT = "select count(*) from products"
+
+
+@pytest.mark.parametrize("told", [["product"], "product", ("main.produts",), ["products", "product"]], ids=str)
+def test_a_name_that_no_table_has_is_believed_and_said_once(
+    shop: Shop, told: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        shop.tags_of(lambda s: s.execute(text(TEXT), execution_options={"tables": told}).all())
+    assert caplog.text.count(SAID) == 1
+    assert f"{SAID}, nor is it in: {TEXT}" in caplog.text
+    assert ".execution_options(tables=[Product])" in caplog.text
+
+
+@pytest.mark.parametrize("told", [["product"], "product"], ids=str)
+def test_a_change_of_a_table_that_nobody_knows_is_said(
+    engine: Engine, told: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    track(engine, Cache())
+    with engine.begin() as connection:
+        connection.execute(text("update products set price = 1"), execution_options={"tables": told})
+    assert SAID in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "sql"),
+    [
+        (Product, TEXT),
+        (Product.__table__, TEXT),
+        ([Product.__table__], TEXT),
+        ("Products", TEXT),
+        (["main.products"], TEXT),
+        ([Product], "select 1"),
+        (["products", "MAKERS"], "select 1 -- what a view shows is mapped"),
+        (table("a view's"), "select 1"),
+        ("no class", 'select 1 as "no class"'),
+        ([], TEXT),
+    ],
+    ids=str,
+)
+def test_a_table_that_is_given_as_such_is_mapped_or_stands_in_the_text_is_taken_without_a_word(
+    shop: Shop, told: Any, sql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = shop.tags_of(lambda s: s.execute(text(sql), execution_options={"tables": told}).all())
+    assert ("sql:products" in found) == ("roduct" in str(told))
+    assert SAID not in caplog.text
+
+
+@pytest.mark.parametrize("told", [5, [5], int, [int]], ids=str)
+def test_what_is_no_table_is_an_error(shop: Shop, told: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is no table"):
+        shop.tags_of(lambda s: s.execute(text(TEXT), execution_options={"tables": told}).all())
 
 
 # -- what is changed -------------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ def track(source: Any, cache: Cache, *, name: str = "sql") -> None:
     where the whole primary key is given, else tables. When a transaction commits, the rows and tables that it changed
     are invalidated, before the commit returns.
 
-    Text is not understood: `text("...").execution_options(tables=["products"])` says what it reads or changes. What
-    is made of text that does not is not stored; and where it may have changed something, everything is invalidated.
+    Text is not understood: `text("...").execution_options(tables=[Product])` says what it reads or changes. What is
+    made of text that does not is not stored; and where it may have changed something, everything is invalidated.
 
     Args:
         source: An `Engine`, an `AsyncEngine`, or a sessionmaker that is bound to one.

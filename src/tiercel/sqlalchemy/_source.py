@@ -18,7 +18,7 @@ from tiercel.sqlalchemy import _sessions
 from tiercel.sqlalchemy._changes import Changes
 from tiercel.sqlalchemy._names import Names, text_of, text_of_row
 from tiercel.sqlalchemy._promise import Promise
-from tiercel.sqlalchemy._statements import Footprint, footprint, names_of, noting, row_of
+from tiercel.sqlalchemy._statements import Footprint, footprint, is_mapped, names_of, noting, row_of, unseen
 
 TABLES: Final = "tables"
 """The execution option that says what text reads or changes."""
@@ -26,7 +26,7 @@ _CHANGES: Final = "tiercel_changes"
 _PROMISE: Final = "tiercel_promise"
 """Where, beside a connection, what it changes stands, and what was promised when it was prepared."""
 _TOLD: Final = 1_000
-"""Texts of which the log says once that nobody knows what they read."""
+"""Texts of which the log says once that nobody knows what they read, and names that no table has."""
 
 
 class Source:
@@ -60,7 +60,7 @@ class Source:
     ) -> None:
         found, changes = footprint(context.compiled, sql), self._changes(connection)
         told: object = context.execution_options.get(TABLES)
-        named = None if told is None else names_of(told)
+        named = None if told is None else self._named(told, sql)
         if found.reads or found.unknown or (named and not found.changed):
             self._read(found, context, changes, named)
         if found.changed:
@@ -69,6 +69,15 @@ class Source:
                 changes.rows(found.inserts.name, [None])
         else:
             changes.heard(sql)
+
+    def _named(self, told: object, sql: str) -> list[str]:
+        """The tables that text says it is about. They are believed; but one that nobody knows may be misspelled."""
+        for name in unseen(told, sql):
+            if self._is_new(name) and not is_mapped(name):
+                error = ConfigurationError(f"tables={name!r}: no such table is mapped, nor is it in: {_short(sql)}")
+                outcome = "It is believed. Give classes or tables, not names: .execution_options(tables=[Product])."
+                self.cache.misled("tiercel.sqlalchemy", error, outcome)
+        return names_of(told)
 
     def _read(self, found: Footprint, context: Any, changes: Changes, told: list[str] | None) -> None:
         held: object = context.execution_options.get(_sessions.HELD)
@@ -137,13 +146,18 @@ class Source:
         return rows or [None]
 
     def _warn(self, sql: str, what: str) -> None:
-        if sql in self._told:
+        if not self._is_new(sql):
             return
-        if len(self._told) < _TOLD:
-            self._told.add(sql)
         follows = "What is made of it is not stored" if what == "read" else "Everything of that database is invalidated"
-        error = ConfigurationError(f"It is not known what is {what} by: {' '.join(sql.split())[:200]}")
-        self.cache.misled("tiercel.sqlalchemy", error, f"{follows}. Say it: .execution_options(tables=['products']).")
+        error = ConfigurationError(f"It is not known what is {what} by: {_short(sql)}")
+        self.cache.misled("tiercel.sqlalchemy", error, f"{follows}. Say it: .execution_options(tables=[Product]).")
+
+    def _is_new(self, text: str) -> bool:
+        if text in self._told:
+            return False
+        if len(self._told) < _TOLD:
+            self._told.add(text)
+        return True
 
     # -- transactions ------------------------------------------------------------------------------------------------
 
@@ -204,6 +218,10 @@ class Source:
 
         dialect.do_commit, dialect.do_commit_twophase = do_commit, do_commit_twophase
         dialect.do_prepare_twophase = do_prepare_twophase
+
+
+def _short(sql: str) -> str:
+    return " ".join(sql.split())[:200]
 
 
 def _commits_itself(connection: Connection) -> bool:

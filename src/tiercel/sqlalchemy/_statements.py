@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy import BindParameter, Column, Delete, ForeignKeyConstraint, Insert, Table, TableClause, Update, inspect
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.mapper import _all_registries
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
@@ -161,9 +162,8 @@ def sources(table: TableClause) -> Iterator[str]:
 
 def names_of(tables: object) -> list[str]:
     """Names of tables, which were given as such, as tables, or as classes that are mapped to them."""
-    given: Iterable[object] = (tables,) if isinstance(tables, str) else cast("Iterable[object]", tables)
     found: list[str] = []
-    for one in given:
+    for one in _each(tables):
         mapper = inspect(one, raiseerr=False) if isinstance(one, type) else None
         if isinstance(one, TableClause):
             found.append(one.name)
@@ -175,6 +175,24 @@ def names_of(tables: object) -> list[str]:
             message = f"tables={tables!r}: {one!r} is no table. Give names, tables, or mapped classes."
             raise ConfigurationError(message)
     return found
+
+
+def unseen(tables: object, sql: str) -> list[str]:
+    """Names that do not stand in the statement that they are given for."""
+    text, found = sql.lower(), [one for one in _each(tables) if isinstance(one, str)]
+    return [name for name in names_of(found) if not re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text)]
+
+
+def is_mapped(name: str) -> bool:
+    """Whether some class is mapped to a table of this name, or to one that is described beside it."""
+    found = {table for one in _all_registries() for table in one.metadata.tables.values()}
+    mapped = {table for one in _all_registries() for mapper in one.mappers for table in mapper.tables}
+    return name.lower() in {str(getattr(table, "name", "")).lower() for table in found | mapped}
+
+
+def _each(tables: object) -> tuple[object, ...]:
+    alone = isinstance(tables, str | type | TableClause) or not isinstance(tables, Iterable)
+    return (tables,) if alone else tuple(cast("Iterable[object]", tables))
 
 
 def _again(compiled: Any) -> Any:
