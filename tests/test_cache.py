@@ -125,6 +125,11 @@ def test_what_the_program_says_itself_wins_over_the_environment(monkeypatch: pyt
     [
         ({"url": "mysql://u:secret@db"}, "Cache(url=): 'mysql://db' is no place for a cache. Give 'memory://'"),
         ({"url": "redis://host:port"}, "redis://host:port cannot be read: "),
+        ({"url": "redis:/localhost"}, "Cache(url=): 'redis:/localhost' is no URL. Two slashes stand behind 'redis:',"),
+        ({"url": "redis:/shop:secret@localhost"}, "Cache(url=): 'redis:/localhost' is no URL."),
+        ({"url": "unix:/run/redis.sock"}, "Cache(url=): 'unix:/run/redis.sock' is no URL. Two slashes"),
+        ({"url": "mysql:u:secret@db"}, "Cache(url=): 'mysql:db' is no place for a cache."),
+        ({"url": "secret@db"}, "Cache(url=): 'db' is no place for a cache."),
         ({"url": "redis+sentinel://host:26379"}, "the name of the service is missing"),
         ({"url": "local://host/path"}, "Cache(url=): 'local://host/path' is no place"),
         ({"url": "local:///"}, "Cache(url=): 'local:///' is no place"),
@@ -253,6 +258,16 @@ async def test_what_was_read_before_a_mutation_was_over_is_not_stored_after_it(c
 
     assert (await asyncio.gather(cache.get_or_set("key", read, ttl=60, tags="product:1"), change()))[0] == "old"
     assert await cache.get("key") is None
+
+
+async def test_an_empty_tag_is_refused() -> None:
+    cache = Cache()
+    with pytest.raises(ConfigurationError, match=r'^cache.invalidate\(""\): a tag is not empty'):
+        await cache.invalidate("a", "")
+    with pytest.raises(ConfigurationError, match=r'^cache.mutation\(""\): a tag is not empty'):
+        async with cache.mutation(""):
+            raise AssertionError("it has begun")
+    assert '@cache.invalidates(""): a tag is not empty' in refusal(lambda: cache.invalidates(""))
 
 
 def test_an_invalidation_that_names_nothing_is_a_mistake() -> None:

@@ -396,7 +396,7 @@ class Cache:
                 process it is done either way; for the others it is queued.
 
         Raises:
-            ConfigurationError: A tag is no string.
+            ConfigurationError: A tag is no string, or empty.
             NotAcknowledged: A shared store could not be told.
 
         Example:
@@ -467,7 +467,7 @@ class Cache:
             request: A Starlette or FastAPI request, or an ASGI scope.
 
         Raises:
-            ConfigurationError: The routes of the application are declared in a way that cannot work.
+            ConfigurationError: It is neither, or the routes of the application are declared in a way that cannot work.
 
         Example:
             >>> from fastapi import FastAPI, Request

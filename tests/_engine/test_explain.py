@@ -12,6 +12,7 @@ from fastapi.security import APIKeyHeader
 from tiercel import Cache
 from tiercel._core.events import Event
 from tiercel._engine.explain import Explanation
+from tiercel.errors import ConfigurationError
 from tiercel.testing import VirtualClock
 
 pytestmark = pytest.mark.usefixtures("road")
@@ -160,6 +161,12 @@ async def test_asking_changes_nothing(shop: Shop) -> None:
     for path in ("/products/0", "/products/1", "/products/9", "/me", "/plain"):
         shop.explain(path)
     assert state() == before
+
+
+@pytest.mark.parametrize("given", ["/products/1", None, {}, {"type": "http", "path": "/products/1"}], ids=str)
+async def test_what_is_neither_a_request_nor_a_scope_is_refused(shop: Shop, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^cache.explain\(.*\): it takes a request, .* or an ASGI scope"):
+        shop.cache.explain(given)
 
 
 async def test_a_request_can_be_explained_by_the_endpoint_that_answers_it(shop: Shop) -> None:

@@ -820,6 +820,13 @@ def test_a_url_that_cannot_be_read_is_an_error_without_its_password() -> None:
         assert refused.value.__cause__ is None
 
 
+def test_a_url_without_its_slashes_is_told_as_it_was_written() -> None:
+    with pytest.raises(ConfigurationError, match=r"^redis:/localhost cannot be read"):
+        RedisStore("redis:/localhost")
+    with pytest.raises(ConfigurationError, match=r"^\*\*\*@localhost/0 cannot be read"):
+        RedisStore("redis:/shop:secret@localhost/0")
+
+
 async def test_a_sentinel_that_cannot_be_found_is_told_in_short() -> None:
     one = Process(f"redis+sentinel://127.0.0.1:{free_port()}/shop")
     with pytest.raises(StoreError, match=r"^redis\+sentinel://127.0.0.1:\d+/shop: No master found for 'shop'$"):

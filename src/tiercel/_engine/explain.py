@@ -1,8 +1,8 @@
 """What would be done with a request, and why; nothing is changed by asking."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, assert_never
+from typing import Any, Literal, NamedTuple, assert_never, cast
 
 from tiercel._core import coding, keys, rfc9111
 from tiercel._core.entry import Entry, Request
@@ -14,6 +14,7 @@ from tiercel._engine.engine import Engine
 from tiercel._engine.observed import plain
 from tiercel._engine.stamps import Verdict
 from tiercel._engine.tiers import Shelf, key_tag
+from tiercel.errors import ConfigurationError
 
 Answer = rfc9111.Serve | rfc9111.ServeStale | rfc9111.Bypass | rfc9111.Refuse | rfc9111.Fill
 Decision = Literal["hit", "stale", "miss", "bypass", "refuse", "unknown", "untouched"]
@@ -62,7 +63,7 @@ class Surface(NamedTuple):
 
 def explain(engine: Engine, surfaces: Iterable[Surface], given: Any) -> Explanation:  # noqa: ANN401 - a request or a scope
     """What would be done with a request, or a scope, of an application in which the cache is installed."""
-    scope = _as_received(getattr(given, "scope", given))
+    scope = _as_received(_scope(given))
     if scope["type"] == "http":
         for surface in _of_its_app(surfaces, scope):
             target = surface.resolve(scope)
@@ -70,6 +71,14 @@ def explain(engine: Engine, surfaces: Iterable[Surface], given: Any) -> Explanat
                 headers = scope["headers"] if engine.encoder is None else coding.canonical(scope["headers"])
                 return _explained(engine, target, surface.rules(), request_of(scope, headers, b""))
     return Explanation(decision="untouched")
+
+
+def _scope(given: Any) -> Scope:  # noqa: ANN401 - whatever was given
+    scope: object = getattr(given, "scope", given)
+    if isinstance(scope, Mapping) and "type" in scope and "headers" in scope:
+        return cast("Scope", scope)
+    message = f"cache.explain({given!r}): it takes a request, of Starlette or FastAPI, or an ASGI scope of one."
+    raise ConfigurationError(message)
 
 
 def _as_received(scope: Scope) -> Scope:

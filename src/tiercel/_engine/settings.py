@@ -74,6 +74,9 @@ def names(tags: Iterable[object], where: str) -> tuple[str, ...]:
         if not isinstance(tag, str):
             message = f'{where}({tag!r}): a tag is a string. Give each as an argument of its own: {where}("a", "b").'
             raise ConfigurationError(message)
+        if not tag:
+            message = f'{where}(""): a tag is not empty. Name one: {where}("products"). For everything: cache.clear().'
+            raise ConfigurationError(message)
     return cast("tuple[str, ...]", found)
 
 
@@ -159,6 +162,10 @@ def place(url: str, where: str) -> Place:
     if url.startswith("local:///") and len(read.path) > 1 and not (read.query or read.fragment):
         return Place(kind="local", path=unquote(read.path))
     if read.scheme in {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster"}:
+        if not url[len(read.scheme) :].startswith("://"):
+            ways = "as in 'redis://cache:6379/0' and 'unix:///run/redis.sock'"
+            message = f"{where}: {_shown(url)!r} is no URL. Two slashes stand behind '{read.scheme}:', {ways}."
+            raise ConfigurationError(message)
         return Place(kind="redis", path=url)
     message = (
         f"{where}: {_shown(url)!r} is no place for a cache. Give 'memory://' (this "
@@ -170,8 +177,9 @@ def place(url: str, where: str) -> Place:
 
 def _shown(url: str) -> str:
     """Without the account in it."""
-    before, slashes, after = url.partition("//")
-    return before + slashes + after.rpartition("@")[2]
+    _, colon, rest = url.partition(":")
+    after = rest.lstrip("/") if colon else url
+    return url[: len(url) - len(after)] + after.rpartition("@")[2]
 
 
 def secrets(given: str | Iterable[str] | None, where: str) -> tuple[bytes, ...]:

@@ -167,9 +167,11 @@ def _unreadable(url: str, error: Exception) -> ConfigurationError:
 
 def shown(url: str) -> str:
     """The URL without what is secret in it, wherever that was written."""
-    scheme, _, rest = url.partition("://")
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        scheme, rest = "", url
     _, at, place = rest.rpartition("@")
-    return f"{scheme}://{'***' if at else ''}{at}{place.partition('?')[0]}"
+    return f"{scheme}{slashes}{'***' if at else ''}{at}{place.partition('?')[0]}"
 
 
 def _watched(parts: SplitResult, how: dict[str, Any]) -> Place:
