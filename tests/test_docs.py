@@ -10,6 +10,7 @@ import re
 import runpy
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from inspect import iscoroutine
 from pathlib import Path
@@ -107,3 +108,16 @@ def test_a_page_that_loads_from_elsewhere_is_found(tmp_path: Path, element: str)
 def test_a_page_that_links_elsewhere_but_loads_nothing_passes(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text('<a href="https://elsewhere.example/">there</a><img src="here.png">')
     assert CHECK_SITE["loaded_from_outside"](tmp_path) == []
+
+
+def test_the_table_of_extras_says_what_each_brings() -> None:
+    declared: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    section = (ROOT / "docs" / "settings.md").read_text().partition("## Extras")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.MULTILINE)
+    packages = {extra: [re.split(r"[\[>]", one)[0] for one in needed] for extra, needed in declared.items()}
+    assert rows
+    assert {extra: re.findall(r"`([\w-]+)`", brought) for extra, brought in rows} == {
+        extra: brought for extra, brought in packages.items() if extra not in {"all", "cli", "metrics"}
+    }, "cli and metrics: no module uses all that they bring"
