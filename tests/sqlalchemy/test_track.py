@@ -193,7 +193,7 @@ SAID = "no such table is mapped"
 TEXT = "select count(*) from products"
 
 
-@pytest.mark.parametrize("told", [["product"], "product", ("main.produts",), ["products", "product"]], ids=str)
+@pytest.mark.parametrize("told", [["product"], "roducts", ("main.produts",), ["products", "product"]], ids=str)
 def test_a_name_that_no_table_has_is_believed_and_said_once(
     shop: Shop, told: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
