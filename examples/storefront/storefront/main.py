@@ -90,7 +90,7 @@ def assembled(parts: Parts) -> FastAPI:
         app.include_router(version)
     app.include_router(storefront.graphql.routes.router(parts))
     app.include_router(health.router(parts))
-    app.include_router(metrics.router(parts.metrics, parts.settings.metrics_token))
+    app.include_router(metrics.router(parts.metrics, parts.settings))
     if not in_production:
         app.include_router(storefront.reference.routes.router(parts))
         document.install(app)

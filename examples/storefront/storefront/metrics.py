@@ -34,6 +34,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from storefront.settings import Settings
 from tiercel import CacheStatus
 from tiercel.spi import Answered, Discarded, Event, Failed, Invalidated, Stored, Unreadable
 
@@ -164,25 +165,27 @@ class Measured:
             self._metrics.answered(scope["method"], route, status, perf_counter() - began, cache_status)
 
 
-def router(metrics: Metrics, token: SecretStr | None) -> APIRouter:
-    """Build the route of one application: for who has the token; without one, for this host alone."""
+def router(metrics: Metrics, settings: Settings) -> APIRouter:
+    """Build the route of one application: for who has the token; without one, in `dev`, for this host alone."""
     routes = APIRouter()
+    token, may_be_near = settings.metrics_token, settings.environment == "dev"
 
     @routes.get("/metrics", include_in_schema=False)
     def read_metrics(request: Request) -> Response:
         """Tell Prometheus."""
-        _let_in(request, token)
+        _let_in(request, token, may_be_near=may_be_near)
         return Response(metrics.shown(), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
 
     return routes
 
 
-def _let_in(request: Request, token: SecretStr | None) -> None:
+def _let_in(request: Request, token: SecretStr | None, *, may_be_near: bool) -> None:
     if token is not None:
         sent = request.headers.get("authorization", "").encode()
         if not compare_digest(sent, f"Bearer {token.get_secret_value()}".encode()):
             raise HTTPException(401, "this needs the token of the metrics", {"WWW-Authenticate": "Bearer"})
-    elif not _is_near(request):
+    # A proxy on this host need not say that it is one: where there may be one, who is near is not known.
+    elif not (may_be_near and _is_near(request)):
         raise HTTPException(404, "Not Found")
 
 

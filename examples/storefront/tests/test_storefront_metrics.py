@@ -166,7 +166,7 @@ async def asking(app: ASGIApp, address: str = "127.0.0.1") -> AsyncGenerator[Asy
         yield client
 
 
-async def test_metrics_are_for_this_host_alone_unless_there_is_a_token(settings: Settings) -> None:
+async def test_in_dev_metrics_are_for_this_host_alone_unless_there_is_a_token(settings: Settings) -> None:
     statuses: list[int] = []
     for address in ("127.0.0.1", "::1", "192.0.2.1", "unix"):
         async with asking(surrounded(Parts.made_for(settings)), address) as shop:
@@ -175,6 +175,16 @@ async def test_metrics_are_for_this_host_alone_unless_there_is_a_token(settings:
     async with asking(surrounded(Parts.made_for(settings))) as shop:
         for name in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
             assert (await shop.get(METRICS, headers={name: "127.0.0.1"})).status_code == 404
+
+
+async def test_in_production_metrics_are_for_nobody_unless_there_is_a_token(settings: Settings) -> None:
+    production = settings.model_copy(update={"environment": "production"})
+    async with asking(surrounded(Parts.made_for(production))) as shop:
+        assert (await shop.get(METRICS)).status_code == 404
+    known = production.model_copy(update={"metrics_token": SecretStr(TOKEN)})
+    async with asking(surrounded(Parts.made_for(known))) as shop:
+        answers = [await shop.get(METRICS, headers=sent) for sent in ({}, {"Authorization": f"Bearer {TOKEN}"})]
+    assert [answer.status_code for answer in answers] == [401, 200]
 
 
 async def test_with_a_token_metrics_are_for_who_has_it(settings: Settings) -> None:
