@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator, MutableMapping
-from contextlib import ExitStack, closing
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import ExitStack, aclosing, closing
 from datetime import timedelta
 from pathlib import Path
 from shutil import copy
@@ -20,9 +20,12 @@ from starlette.types import ASGIApp
 from uvicorn_server import serving, started
 from websockets.exceptions import InvalidStatus
 
+from storefront.events.relay import meanwhile
 from storefront.events.schemas import ProductChanged
-from storefront.events.streams import LIVE
-from storefront.live.feed import BEHIND, KEPT, Feed
+from storefront.events.streams import BODY, LIVE, Streams
+from storefront.live import follower
+from storefront.live.feed import BEHIND, KEPT, Feed, Listener
+from storefront.live.schemas import Hello, Stock
 from storefront.parts import Parts
 from storefront.settings import Settings
 
@@ -285,6 +288,76 @@ async def test_a_client_that_does_not_read_is_let_go_and_costs_the_others_nothin
 
 def changed(version: int) -> ProductChanged:
     return ProductChanged(product_id=1, price=1, stock=1, version=version)
+
+
+UNREADABLE = (
+    {BODY: '{"name":"product.changed","product_id":1,"price":1.5,"stock":1,"version":2}'},
+    {BODY: '{"name":"product.renamed","product_id":1}'},
+    {BODY: b"\xff"},
+    {"another": "field"},
+)
+
+
+@pytest.fixture
+async def streams(redis: Server) -> AsyncIterator[Streams]:
+    redis.ask("FLUSHALL")
+    async with aclosing(Streams(redis.url)) as streams:
+        yield streams
+
+
+@pytest.mark.parametrize("unreadable", UNREADABLE)
+async def test_a_change_that_cannot_be_read_is_passed_over_and_the_next_is_told(
+    streams: Streams, caplog: pytest.LogCaptureFixture, unreadable: dict[Any, Any]
+) -> None:
+    async def told(*versions: int) -> None:
+        for version in versions:
+            await streams.redis.xadd(LIVE, unreadable)
+            await streams.hand_on([changed(version).model_dump_json()])
+
+    async def heard(listener: Listener, *versions: int) -> None:
+        said = [(await listener.next()).says for _ in versions]
+        assert said == [Stock(product_id=1, stock=1, price=1, version=version) for version in versions]
+
+    feed = Feed(per_address=9)
+    await told(1)
+    before = feed.place
+    assert await follower.begin(streams, feed), "from the beginning"
+    begun = feed.place
+    await told(2)
+    assert await follower.begin(streams, feed), "after a while without Redis"
+    with feed.listening("a", begun) as listener:
+        assert (await listener.next()).says == Hello(resumed=True)
+        await heard(listener, 2)
+        async with meanwhile(follower.follow(streams, feed, begun=True)):
+            await told(3, 4)
+            await heard(listener, 3, 4)
+            # The last one that there is: it is read once, and not again and again.
+            last = str((await streams.redis.xadd(LIVE, unreadable)).decode())
+            while feed.place != last:  # noqa: ASYNC110 - it tells nobody that it passes over
+                await asyncio.sleep(0)
+    assert before != begun
+    lines = [record.getMessage() for record in caplog.records if record.name == "storefront.live"]
+    assert [line.startswith("nobody hears of the change at ") for line in lines] == [True] * 5
+
+
+@pytest.mark.parametrize("error", [None, ValueError("of another release")])
+async def test_what_has_no_end_and_ends_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, error: Exception | None
+) -> None:
+    async def work() -> None:
+        if error is not None:
+            raise error
+
+    async def goes_on() -> None:
+        await asyncio.Future[None]()
+
+    async with meanwhile(goes_on()), meanwhile(work()):
+        while not caplog.records:  # noqa: ASYNC110 - a log tells nobody
+            await asyncio.sleep(0)
+    (said,) = caplog.records
+    assert (said.name, said.levelname) == ("storefront.events", "ERROR")
+    assert "work" in said.getMessage()
+    assert (said.exc_info or (None, None))[1] is error
 
 
 async def test_what_is_kept_for_who_comes_back_is_bounded() -> None:

@@ -63,10 +63,16 @@ class Relay:
 
 @asynccontextmanager
 async def meanwhile(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
-    """Let something run that has no end, while this is entered."""
+    """Let something run that has no end, while this is entered; where it ends by itself the log says so."""
     task = asyncio.create_task(work)
+    task.add_done_callback(_said)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def _said(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        _log.error("%s has ended, and nobody begins it again", task.get_coro(), exc_info=task.exception())

@@ -113,14 +113,15 @@ class Streams:
     async def told(self) -> list[tuple[str, str]]:
         """Read what was told to browsers lately: ids and changes, in their order."""
         return [
-            (entry, fields[BODY]) for entry, fields in reversed(_decoded(await self.redis.xrevrange(LIVE, count=KEPT)))
+            (entry, fields.get(BODY, ""))
+            for entry, fields in reversed(_decoded(await self.redis.xrevrange(LIVE, count=KEPT)))
         ]
 
     async def told_since(self, entry: str) -> list[tuple[str, str]]:
         """Wait for what is told to browsers after this; nothing, when it takes long."""
         found = await self.redis.xread({LIVE: entry}, block=round(PATIENCE * 1000), count=KEPT)
         streams = cast("Sequence[tuple[bytes, Any]]", found or ())
-        return [(each, fields[BODY]) for _, entries in streams for each, fields in _decoded(entries)]
+        return [(each, fields.get(BODY, "")) for _, entries in streams for each, fields in _decoded(entries)]
 
 
 def _to_tell(text: str) -> str | None:
@@ -134,5 +135,10 @@ def _to_tell(text: str) -> str | None:
 def _decoded(entries: Any) -> list[tuple[str, dict[str, str]]]:  # noqa: ANN401 - as Redis answers
     found = cast("Sequence[tuple[bytes, Mapping[bytes, bytes]]]", entries)
     return [
-        (entry.decode(), {name.decode(): value.decode() for name, value in fields.items()}) for entry, fields in found
+        # What is no text is for whoever reads it to refuse: one such entry must not hide the others.
+        (
+            entry.decode(),
+            {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()},
+        )
+        for entry, fields in found
     ]

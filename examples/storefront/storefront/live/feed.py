@@ -84,6 +84,10 @@ class Feed:
         for listener in tuple(self._listeners):
             listener.tell(told)
 
+    def pass_over(self, place: str) -> None:
+        """Go on after something that cannot be told."""
+        self._last = _place(place)
+
     def begin(self, known: list[tuple[str, ProductChanged]], now: str) -> None:
         """Go on with what others have told until `now`. Who listens may have missed something, so has to come back."""
         for listener in self._listeners:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from storefront.events.schemas import ProductChanged
@@ -33,7 +34,7 @@ async def follow(streams: Streams, feed: Feed, *, begun: bool) -> None:
                 await _catch_up(streams, feed)
             while True:
                 for place, text in await streams.told_since(feed.place):
-                    feed.append(place, ProductChanged.model_validate_json(text))
+                    _tell(feed, place, text)
         except (RedisError, OSError) as error:
             _log.warning("nobody hears of changes: %r", error)
             begun = False
@@ -42,11 +43,28 @@ async def follow(streams: Streams, feed: Feed, *, begun: bool) -> None:
 
 async def _catch_up(streams: Streams, feed: Feed) -> None:
     now = await streams.now()
-    known = [(place, ProductChanged.model_validate_json(text)) for place, text in await streams.told()]
-    places = [place for place, _ in known]
+    told = await streams.told()
+    places = [place for place, _ in told]
     if feed.place not in places:
         # The first time; or more was told than is kept, or Redis has forgotten all.
-        feed.begin(known, now)
+        read = ((place, _read(place, text)) for place, text in told)
+        feed.begin([(place, changed) for place, changed in read if changed is not None], now)
         return
-    for place, changed in known[places.index(feed.place) + 1 :]:
+    for place, text in told[places.index(feed.place) + 1 :]:
+        _tell(feed, place, text)
+
+
+def _tell(feed: Feed, place: str, text: str) -> None:
+    changed = _read(place, text)
+    if changed is None:
+        feed.pass_over(place)
+    else:
         feed.append(place, changed)
+
+
+def _read(place: str, text: str) -> ProductChanged | None:
+    try:
+        return ProductChanged.model_validate_json(text)
+    except ValidationError as error:  # of a later release, or none of ours: what comes after it is still told
+        _log.warning("nobody hears of the change at %s: %s", place, error.errors(include_url=False))
+        return None
