@@ -257,6 +257,7 @@ async def test_many_fields_that_ask_by_id_are_one_statement(shop: AsyncClient, s
 
 TWENTY = " ".join(["id"] * 20)
 ELEVEN = " ".join(f"i{n}: id" for n in range(11))
+FIVE = " ".join(f"f{n}: facets {{total}}" for n in range(5))
 TOO_LARGE = [
     ("{a{b{c{d{e{f}}}}}}", "6 levels deep: at most 5"),
     (f"{{product(id: 1) {{{ELEVEN}}}}}", "11 aliases: at most 10"),
@@ -266,6 +267,8 @@ TOO_LARGE = [
     (f"query($n: Int = 100) {{products(first: $n) {{items {{{TWENTY}}}}}}}", "2,101 values: at most 2,000"),
     (f"query($i: [Int!]!) {{productsById(ids: $i) {{{' '.join([TWENTY] * 3)}}}}}", "3,001 values: at most 2,000"),
     (f"{{{'facets {total cut {value count}} ' * 13}}}", "2,093 values: at most 2,000"),
+    (f"{{{FIVE}}}", "5 walks over the catalogue: at most 4"),
+    ("{facets {total} ...b ...b} fragment b on Query {a: products {next} b: facets {total}}", "5 walks over the"),
     (f"{{{' '.join(['a'] * 1_000)}}}", "more than 1000 tokens"),
 ]
 
@@ -277,6 +280,13 @@ async def test_a_query_that_is_too_large_is_refused_before_it_is_run(shop: Async
         assert answer.status_code == 400
         assert any(message in found for found in messages(answer)), answer.json()
     assert len(statements) == before
+
+
+async def test_a_query_may_walk_over_the_catalogue_four_times(shop: AsyncClient) -> None:
+    four = [f"f{n}: facets(filters: {{cut: [{cut}]}}) {{total}}" for n, cut in enumerate(("FAIR", "GOOD"))]
+    four += [f"p{n}: products(first: 3, order: {order}) {{items {{id}}}}" for n, order in enumerate(("ID", "CARAT"))]
+    found = data(await post(shop, f"{{{' '.join(four)} a: product(id: 1) {{id}}}}"))
+    assert [*found] == ["f0", "f1", "p0", "p1", "a"]
 
 
 async def test_fragments_that_spread_each_other_twice_are_measured_once(shop: AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""What a query may ask for: a bound for its depth, one for its aliases, one for the values that it may come to.
+"""What a query may ask for: a bound for its depth, one for its aliases, its values, its walks over the catalogue.
 
 Strawberry has limits of depth and aliases. They follow a fragment to each place that spreads it, so where each of a
 chain of fragments spreads the next one twice, every line of the query doubles the time. Here each fragment is measured
@@ -29,6 +29,11 @@ from storefront.graphql.schemas import MOST_IDS
 
 MOST_TOKENS, MOST_DEPTH, MOST_ALIASES, MOST_VALUES = 1_000, 5, 10, 2_000
 
+MOST_SCANS = 4
+"""A query counts as one search, and each of these fields is one over REST: a tenth of a second, whatever it selects."""
+
+SCANS = frozenset({"products", "facets"})
+
 LONGEST_PAGE = 100
 FACETS = 40
 """About as many rows as one count of facets comes to."""
@@ -41,10 +46,16 @@ class Size:
     depth: int = 0
     aliases: int = 0
     values: int = 0
+    scans: int = 0
 
     def __add__(self, beside: "Size") -> "Size":
         """Measure two things that stand beside each other."""
-        return Size(max(self.depth, beside.depth), self.aliases + beside.aliases, self.values + beside.values)
+        return Size(
+            max(self.depth, beside.depth),
+            self.aliases + beside.aliases,
+            self.values + beside.values,
+            self.scans + beside.scans,
+        )
 
 
 class Limited(SchemaExtension):
@@ -73,6 +84,7 @@ def too_large(document: DocumentNode, variables: Mapping[str, Any]) -> list[Grap
             ("levels deep", found.depth, MOST_DEPTH),
             ("aliases", found.aliases, MOST_ALIASES),
             ("values", found.values, MOST_VALUES),
+            ("walks over the catalogue", found.scans, MOST_SCANS),
         )
         if count > most
     ]
@@ -120,7 +132,12 @@ class _Measure:
         if field.name.value.startswith("__"):
             return Size()  # of the schema itself: graphql-core bounds it, and in production there is none
         inner = self._of(field.selection_set)
-        return Size(inner.depth + 1, inner.aliases + (field.alias is not None), 1 + inner.values * self._times(field))
+        return Size(
+            inner.depth + 1,
+            inner.aliases + (field.alias is not None),
+            1 + inner.values * self._times(field),
+            inner.scans + (field.name.value in SCANS),
+        )
 
     def _times(self, field: FieldNode) -> int:
         given = {each.name.value: each.value for each in field.arguments or ()}
