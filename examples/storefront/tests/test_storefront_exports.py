@@ -24,13 +24,14 @@ from uvicorn_server import serving
 
 from storefront.catalogue import queries
 from storefront.catalogue.schemas import Filters
-from storefront.exports import service
+from storefront.exports import response, service
 from storefront.exports.formats import csv_lines, json_lines
 from storefront.exports.response import Streamed
 from storefront.exports.service import written
 from storefront.main import surrounded
 from storefront.parts import Parts
 from storefront.settings import Settings
+from tiercel.testing import run_virtual
 
 CSV, NDJSON = "/exports/products.csv", "/exports/products.ndjson"
 PATH = f"/api/v1{NDJSON}"
@@ -337,6 +338,58 @@ async def test_an_export_that_nobody_reads_ends_between_two_pieces() -> None:
     await Streamed(content(), media_type="text/plain", headers={})({"type": "http"}, receive, send)
     assert given == ["piece", "piece", "end"]
     assert all(message.get("more_body", True) for message in sent)
+
+
+@pytest.mark.parametrize("headers", [(), ((b"authorization", b"Basic x"),)])
+async def test_an_export_that_is_not_read_in_time_is_broken_off_and_its_turn_is_free(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    memory = "256MB" if headers else "1MB"  # what is not stored is read at the pace of its client
+    async with shop_with(settings, cache_memory=memory) as shop:
+        visits = [shop.by_hand.ask(f"{PATH}?price_max={10_000_000 - number}", headers=headers) for number in range(4)]
+        with monkeypatch.context() as impatient:
+            impatient.setattr(response, "LONGEST", 0.05)
+            for visit in visits:
+                visit.reads.clear()
+            while sum("broken off" in line for line in caplog.messages) < 4:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0)
+            await shop.given_back(to=0)
+        whole = [await shop.client.get(f"{NDJSON}?price_max={10_000_000 - number}") for number in range(4)]
+        for visit in visits:
+            visit.reads.set()
+        outcomes = await asyncio.gather(*(visit.task for visit in visits if visit.task), return_exceptions=True)
+    assert not any(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+    assert [visit.ended for visit in visits] == [False] * 4
+    assert [is_hit(each) for each in whole] == [False] * 4, "nothing of what was broken off is stored"
+    assert [len(read_rows(each.text)) for each in whole] == [53_940] * 4
+
+
+def test_an_export_is_broken_off_while_its_client_is_waited_for_and_never_while_rows_are() -> None:
+    given, sent = list[str](), list[Any]()
+
+    async def content() -> AsyncGenerator[bytes]:
+        try:
+            for _ in range(100):
+                await asyncio.sleep(response.LONGEST)
+                given.append("piece")
+                yield b"x"
+        finally:
+            given.append("end")
+
+    async def receive() -> Any:
+        await asyncio.Future[None]()
+
+    async def send(message: Any) -> None:
+        if len(given) == 2:
+            await asyncio.sleep(0)
+        sent.append(message)
+
+    run_virtual(Streamed(content(), media_type="text/plain", headers={})({"type": "http"}, receive, send))
+    assert given == ["piece", "piece", "end"]
+    assert [message.get("body") for message in sent] == [None, b"x"]
 
 
 def test_a_server_whose_clients_leave_in_the_midst_of_exports_stops_when_it_is_told_to(settings: Settings) -> None:

@@ -20,7 +20,8 @@ class Exports:
     """The exports of one application, `at_once` at the same time.
 
     An export has a connection until its last row is read, and where it is too large for the cache, that is when its
-    client has read it. Without a bound, a few slow ones would take all connections.
+    client has read it; so it is, too, where the request has an `Authorization`. Without a bound, a few slow ones would
+    take all connections; and without an end, which the response has, all turns.
     """
 
     def __init__(self, *, at_once: int) -> None:
