@@ -40,6 +40,9 @@ EXAMPLES = 10
 LAST = ("/logout", "/users/{user_id}")
 """Operations after which she who asks may do less: they come last."""
 
+ENDLESS = ("/live/stock/events",)
+"""An answer that goes on for ever is not one that could be looked at whole."""
+
 Operation = APIOperation[Any, Any, Any, Any]
 
 
@@ -65,11 +68,12 @@ async def asked(settings: Settings, *, by_alice: bool) -> AsyncGenerator[AsyncCl
 
 
 def operations(settings: Settings) -> list[Operation]:
-    """Each that there is; what the versions of the API share is taken once."""
+    """Each that there is and ends; what the versions of the API share is taken once."""
     document = assembled(Parts.made_for(settings)).openapi()
     found = [
         each.ok() for each in schemathesis.openapi.from_dict(document).get_all_operations() if isinstance(each, Ok)
     ]
+    found = [each for each in found if not each.path.endswith(ENDLESS)]
     labels = {each.label for each in found}
     once = [each for each in found if each.label.replace("/v2/", "/v1/") not in labels - {each.label} or _own(each)]
     return sorted(once, key=lambda each: each.path.endswith(LAST))
