@@ -328,15 +328,29 @@ async def test_a_change_that_cannot_be_read_is_passed_over_and_the_next_is_told(
     with feed.listening("a", begun) as listener:
         assert (await listener.next()).says == Hello(resumed=True)
         await heard(listener, 2)
-        following = asyncio.create_task(follower.follow(streams, feed, begun=True))
-        await told(3, 4)
-        await heard(listener, 3, 4)
-    while not following.done():  # a first word may be lost in the client of Redis
-        following.cancel()
-        await asyncio.sleep(0)
+        async with meanwhile(follower.follow(streams, feed, begun=True)):
+            await told(3, 4)
+            await heard(listener, 3, 4)
     assert before != begun
     lines = [record.getMessage() for record in caplog.records if record.name == "storefront.live"]
     assert [line.startswith("nobody hears of the change at ") for line in lines] == [True] * 4
+
+
+async def test_what_loses_one_cancellation_ends_all_the_same() -> None:
+    asked = 0
+
+    async def deaf_at_first() -> None:
+        nonlocal asked
+        while asked < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                asked += 1
+        raise asyncio.CancelledError
+
+    async with meanwhile(deaf_at_first()):
+        await asyncio.sleep(0)
+    assert asked == 2
 
 
 @pytest.mark.parametrize("error", [None, ValueError("of another release")])

@@ -18,6 +18,9 @@ REMEMBERED = timedelta(days=30)
 PAUSE = 1.0
 """Seconds until it is tried again when the database or Redis has failed."""
 
+AGAIN = 0.1
+"""Seconds until what goes on although it was cancelled is cancelled once more."""
+
 _log = logging.getLogger("storefront.events")
 
 
@@ -69,8 +72,10 @@ async def meanwhile(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        # One cancellation may get lost: where it comes just as an answer does, redis-py has been seen to swallow it.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=AGAIN)
 
 
 def _said(task: asyncio.Task[None]) -> None:
