@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -257,6 +258,26 @@ def test_the_workflow_migrates_before_it_rolls_out() -> None:
     (migrating,) = [n for n, step in enumerate(steps) if "run --rm --no-deps migrate" in step]
     (rolling,) = [n for n, step in enumerate(steps) if step == "./rollout"]
     assert migrating < rolling
+
+
+DOCKER = """#!/bin/sh
+cat nginx/apis.conf >> seen; echo -- >> seen
+case "$* $FAILS" in *" $FAILS $FAILS") exit 1;; esac
+"""
+
+
+def test_a_rollout_after_one_that_failed_leaves_somebody_to_ask(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY / "nginx", tmp_path / "nginx")
+    shutil.copy(DEPLOY / "rollout", tmp_path)
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    for fails in ("api-2", "api-1", "nobody"):
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": fails}
+        done = subprocess.run([tmp_path / "rollout"], check=False, env=environment, capture_output=True, timeout=50)
+        assert (done.returncode == 0) is (fails == "nobody"), done.stderr
+    moments = [moment.count(" down;") for moment in (tmp_path / "seen").read_text().split("--\n")]
+    assert max(moments) == 1
+    assert " down;" not in (tmp_path / "nginx" / "apis.conf").read_text()
 
 
 def test_what_the_workflow_makes_the_makefile_knows() -> None:
