@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from drive import FRESH, Say, Shop, turns
 
 from tiercel import Cache
 from tiercel._core.calls import Value
+from tiercel._engine import reading as _reading
 from tiercel._engine.reading import MOST, PARTS, Reads, reading
 from tiercel._engine.stamps import Stamps
 from tiercel.spi import Cut
@@ -407,3 +409,88 @@ def test_the_oldest_and_the_shortest_count(born: int) -> None:
     read.older(5, 100.0)
     read.older(born, 200.0)
     assert (read.born, read.until) == (min(born, 5), 100.0)
+
+
+def test_a_change_may_ask_what_was_read_while_another_thread_reads_more() -> None:
+    read, more = Reads(), count()
+
+    class Tag(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            read.part(f"whole {next(more)}", "part")  # as another thread does between two looks
+            return super().__hash__()
+
+        __eq__ = str.__eq__
+
+    read.part("first", "part")
+    read.part("second", "part")
+    assert read.disjoint([Tag("none")])
+
+
+def test_a_whole_takes_the_place_of_its_parts_while_a_change_asks_for_them() -> None:
+    read = Reads()
+
+    class Tag(str):
+        """Between the look for it among the tags and that among the parts another thread reads many more parts."""
+
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            for number in range(PARTS):
+                read.part("whole", str(number))
+            return super().__hash__()
+
+        __eq__ = str.__eq__
+
+    read.part("whole", "part")
+    assert not read.disjoint([Tag("part")])
+
+
+def test_two_threads_that_tell_of_an_age_are_both_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, moved, lock = Reads(), threading.Event(), _reading._reckoning
+
+    class Locked:
+        def __enter__(self) -> None:
+            if threading.current_thread() is other:
+                moved.set()  # it waits, or is through
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    def tell() -> None:
+        read.older(5.0)
+        moved.set()
+
+    class Born(float):
+        """While it is compared, another thread tells of one that is older."""
+
+        def __lt__(self, value: float) -> bool:
+            other.start()
+            assert moved.wait(30)
+            return super().__lt__(value)
+
+        __hash__ = float.__hash__
+
+    other = threading.Thread(target=tell)
+    monkeypatch.setattr(_reading, "_reckoning", Locked())
+    read.older(Born(9.0))
+    other.join()
+    assert read.born == 5
+
+
+def test_a_thread_that_has_no_doubt_does_not_take_away_that_of_another() -> None:
+    class Between(Reads):
+        """As soon as one has seen that there is no doubt, another thread has one."""
+
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if name == "unknown" and another:
+                self.unknown = another.pop()
+            return found
+
+    read, another = Between(), ["tables-unknown"]
+    read.doubt("")
+    seen = read.unknown
+    assert read.unknown == "tables-unknown", seen

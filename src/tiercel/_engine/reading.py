@@ -7,6 +7,7 @@ reads for it says so *before* reading: what is cut in between hits what is being
 from collections.abc import Iterable
 from contextvars import ContextVar
 from math import inf
+from threading import Lock
 from typing import Final
 
 from tiercel._core.calls import Value
@@ -16,6 +17,9 @@ PARTS: Final = 100
 """Parts of one whole that are named; of more, the whole is."""
 MOST: Final = 2_000
 """Tags of one response or value that it got by what it read; with more it is not stored."""
+
+_reckoning: Final = Lock()
+"""Of all of them: it is held for two comparisons."""
 
 
 class Reads:
@@ -63,11 +67,13 @@ class Reads:
 
     def doubt(self, why: str) -> None:
         """What is being read cannot be named."""
-        self.unknown = self.unknown or why
+        if why and not self.unknown:  # nothing is written where there is none: another thread may have one
+            self.unknown = why
 
     def older(self, born: float, until: float = inf) -> None:
         """What is being read was made of what was so when `born` was the last cut, and is fresh `until` then."""
-        self.born, self.until = min(self.born, born), min(self.until, until)
+        with _reckoning:
+            self.born, self.until = min(self.born, born), min(self.until, until)
 
     def take(self, own: str, value: Value, stamps: Stamps) -> None:
         """A stored value is being read: its tags, that of its key, its lifetime and its stamp are handed on."""
@@ -90,7 +96,8 @@ class Reads:
 
     def disjoint(self, tags: Iterable[str]) -> bool:
         """Whether nothing that was read is named by any of these."""
-        return not any(tag in self._tags or any(tag in named for named in self._parts.values()) for tag in tags)
+        parts = tuple(self._parts.values())  # before the tags: what leaves the parts is among those by then
+        return not any(tag in self._tags or any(tag in named for named in parts) for tag in tags)
 
 
 reading: ContextVar[Reads | None] = ContextVar("tiercel_reading", default=None)
