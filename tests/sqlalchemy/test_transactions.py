@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from shelves import Label, Maker, Product, Review, Shop
 from sqlalchemy import Engine, Integer, String, create_engine, func, insert, select, text, update
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, scoped_session, sessionmaker
 
 from tiercel import Cache, ConfigurationError
@@ -282,6 +283,125 @@ def test_what_a_session_held_before_a_commit_that_expires_it_is_forgotten(shop: 
     assert not handed.fell()
     shop.do(lambda s: s.add(Review(product_id=1)))
     assert not handed.fell()
+
+
+def test_what_a_session_has_flushed_and_rolls_back_is_not_stored(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        kept = session.get_one(Product, 1)
+        rename(session, "never")
+        assert handed.read(session) == "never"
+        session.rollback()
+        assert kept.name == "p1"
+    assert handed.fell()
+
+
+def test_nor_what_it_has_added(shop: Shop) -> None:
+    handed = Handed(shop, lambda session: name_of(session, 9))
+    with shop.sessions() as session:
+        session.add(kept := Product(id=9, name="never"))
+        session.flush()
+        assert handed.read(session) == "never"
+        assert kept
+    with shop.sessions() as session, pytest.raises(NoResultFound):
+        handed.read(session)
+
+
+def test_nor_what_is_rolled_back_to_a_savepoint(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        with session.begin_nested() as savepoint:
+            kept = session.get_one(Product, 1)
+            rename(session, "never")
+            assert handed.read(session) == "never"
+            savepoint.rollback()
+        session.commit()
+        assert kept
+    assert handed.fell()
+
+
+def test_nor_what_a_bulk_update_has_changed_in_the_objects_of_a_session(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        kept = session.get_one(Product, 1)
+        session.execute(update(Product).where(Product.id == 1).values(name="never"))
+        assert kept.name == "never"
+        assert handed.read(session) == "never"
+        session.rollback()
+    assert handed.fell()
+
+
+def test_nor_what_a_production_has_added_itself(shop: Shop) -> None:
+    def reading(session: Session) -> Any:
+        session.scalar(select(func.count()).select_from(Label))
+        kept = Product(id=9, name="never")
+        session.add(kept)
+        session.flush()
+        return name_of(session, 9)
+
+    assert shop.reason_of(reading) == "uncommitted"
+
+
+def test_what_a_session_has_committed_and_still_holds_is_not_stored(shop: Shop) -> None:
+    """It may be older than what others have committed since."""
+    handed = Handed(shop, lambda session: name_of(session, 9))
+    with Session(shop.engine, expire_on_commit=False) as session:
+        session.add(kept := Product(id=9, name="old"))
+        session.commit()
+        shop.do(lambda s: setattr(s.get_one(Product, 9), "name", "new"))
+        assert handed.read(session) == "old"
+        assert kept
+    assert handed.fell()
+
+
+def test_a_session_that_has_forgotten_what_it_flushed_is_as_good_as_new(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with Session(shop.engine, expire_on_commit=False) as session:
+        session.add(kept := Label(text="seen"))
+        session.commit()
+        session.close()
+        assert handed.read(session) == "p1"
+        assert kept
+    assert not handed.fell()
+
+
+def test_a_session_that_only_reads_has_nothing_to_doubt(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with Session(shop.engine, expire_on_commit=False) as session:
+        kept = session.get(Product, 1)
+        session.commit()
+        assert handed.read(session) == "p1"
+        assert kept
+    assert not handed.fell()
+    shop.do(rename)
+    assert handed.fell()
+
+
+@pytest.mark.parametrize("hand", [Session.add, lambda session, one: session.merge(one, load=False)])
+def test_what_another_session_has_loaded_is_not_stored(shop: Shop, hand: Any) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as elsewhere:
+        found = elsewhere.get_one(Product, 1)
+        elsewhere.expunge(found)
+    shop.do(rename)
+    with shop.sessions() as session:
+        session.get(Label, 1)
+        kept = found, hand(session, found), session.get(Product, 1)
+        assert handed.read(session) == "p1"
+        assert kept
+    assert shop.watcher.reasons == ["objects-unknown"]
+    assert handed.fell()
+
+
+def test_nor_what_a_session_holds_of_which_it_is_not_known_when_it_was_loaded(shop: Shop) -> None:
+    handed = Handed(shop, name_of)
+    with shop.sessions() as session:
+        kept = session.get(Product, 1)
+        session.info.clear()
+        assert handed.read(session) == "p1"
+        assert kept
+    assert shop.watcher.reasons == ["objects-unknown"]
+    assert handed.fell()
 
 
 def test_an_inner_value_does_not_take_what_others_have_read(shop: Shop) -> None:

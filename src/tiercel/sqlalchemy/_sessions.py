@@ -1,13 +1,14 @@
 """What sessions hold. An object that a session has loaded may be read again without a statement, as it was then.
 
 So what a session has read is read by whoever uses it: a memoised function that was handed the session of its caller,
-or the next request, if a session lives that long.
+or the next request, if a session lives that long. What it has flushed, or was handed as it was loaded elsewhere, no
+statement has read: until it has forgotten that, what is made of it is not stored.
 """
 
 from typing import Any, Final, cast
 from weakref import ref
 
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from tiercel._engine.reading import Reads, reading
@@ -26,14 +27,15 @@ class Held:
         self.by: Reads | None = None
         """For what it was used last, which has read all of that."""
 
+    def doubt(self, why: str) -> None:
+        """It holds what cannot be named; whoever uses it from now on has read that."""
+        self.reads.doubt(why)
+        self.by = None
+
 
 def used(session: Session) -> Held:
     """It is being used for what is being produced here."""
-    held = session.info.get(HELD)
-    if not isinstance(held, Held) or not (session.in_transaction() or len(session.identity_map)):
-        held = session.info[HELD] = Held()
-    _watch(session)
-    reads = reading.get()
+    held, reads = _held(session), reading.get()
     if reads is not None and reads is not held.by:
         reads.join(held.reads)
         if session.new or session.dirty or session.deleted:
@@ -42,16 +44,36 @@ def used(session: Session) -> Held:
     return held
 
 
+def _held(session: Session) -> Held:
+    held = session.info.get(HELD)
+    if not isinstance(held, Held) or not (session.in_transaction() or len(session.identity_map)):
+        held = session.info[HELD] = Held()
+    _watch(session)
+    return held
+
+
 def listen() -> None:
     """To all sessions of the program; twice is as good as once."""
     if not event.contains(Session, "do_orm_execute", _executed):
         event.listen(Session, "do_orm_execute", _executed)
+        event.listen(Session, "after_flush", _flushed)
+        event.listen(Session, "after_attach", _attached)
         event.listen(Session, "after_commit", _expired)
         event.listen(Session, "after_rollback", _forgotten)
 
 
 def _executed(state: ORMExecuteState) -> None:
     state.update_execution_options(**{HELD: used(state.session)})
+
+
+def _flushed(session: Session, _: object) -> None:
+    """What it holds may be rolled back; and if its commit leaves it there, it is as old as nobody can tell."""
+    _held(session).doubt("uncommitted")
+
+
+def _attached(session: Session, found: object) -> None:
+    if cast("Any", inspect(found)).key is not None:  # it is in the database, and another session has read it there
+        _held(session).doubt("objects-unknown")
 
 
 def _expired(session: Session) -> None:
@@ -80,15 +102,24 @@ def _watch(session: Session) -> None:
     identity_map.__class__ = _watching[kind]
 
 
+def _found(session: Session, found: object) -> None:
+    held = session.info.get(HELD)
+    if isinstance(held, Held):
+        if held.by is not reading.get():
+            used(session)
+    elif not cast("Any", inspect(found)).expired:  # else it is read again, by a statement
+        _held(session).doubt("objects-unknown")
+        used(session)
+
+
 def _watched(kind: type[Any]) -> type[Any]:
     class Watched(kind):  # type: ignore[misc]
         def get(self, key: Any, default: Any = None) -> Any:
             found: Any = kind.get(self, key, default)
             if found is not None:
                 session = self.tiercel_session()
-                held = None if session is None else session.info.get(HELD)
-                if session is not None and isinstance(held, Held) and held.by is not reading.get():
-                    used(session)
+                if session is not None:
+                    _found(session, found)
             return found
 
     return Watched

@@ -123,9 +123,11 @@ class Source:
             changes.rows(table, [row_of(pins, one, self._dialect.name) for one in context.compiled_parameters])
         if found.inserts is not None:
             changes.rows(found.inserts.name, [])
-        current = reading.get()
+        current, held = reading.get(), context.execution_options.get(_sessions.HELD)
         if current is not None and not current.disjoint(changes.tags(self.names)):
             current.doubt("uncommitted")  # it has read what it changes, which may be rolled back
+        if isinstance(held, _sessions.Held) and not held.reads.disjoint(changes.tags(self.names)):
+            held.doubt("uncommitted")  # what the session holds is changed with it
 
     def _inserted(
         self, connection: Connection, _clause: object, _multi: object, _params: object, _options: object, result: Any
