@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from shelves import Label, Maker, Product, Review, Shop
 from sqlalchemy import Engine, Integer, String, create_engine, func, insert, select, text, update
-from sqlalchemy.exc import NoResultFound
+from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, scoped_session, sessionmaker
 
 from tiercel import Cache, ConfigurationError
@@ -133,6 +133,60 @@ def test_with_autocommit_each_statement_hits(shop: Shop) -> None:
         assert fell(shop)
 
 
+def test_with_autocommit_a_statement_that_fails_hits_what_it_has_changed_before(shop: Shop) -> None:
+    shop.tags_of(lambda s: s.get(Label, 3))
+    with shop.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with pytest.raises(IntegrityError):
+            connection.execute(insert(Label), [{"id": 3, "text": "x"}, {"id": 1, "text": "there already"}])
+        assert fell(shop)
+        assert connection.scalar(select(Label.text).where(Label.id == 3)) == "x"
+
+
+def test_without_it_a_statement_that_fails_hits_nothing(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.engine.connect() as connection:
+        connection.execute(update(Product).values(name="new"))
+        with pytest.raises(OperationalError):
+            connection.exec_driver_sql("select nothing")
+        connection.rollback()
+    assert not fell(shop)
+
+
+@pytest.mark.parametrize("sql", ["COMMIT", "-- over\nend"])
+def test_a_commit_in_text_is_a_commit(shop: Shop, sql: str) -> None:
+    shop.tags_of(name_of)
+    with shop.engine.connect() as connection:
+        connection.execute(update(Product).values(name="new"))
+        assert not fell(shop)
+        connection.exec_driver_sql(sql)
+    assert fell(shop)
+    assert not any("sql" in cut for cut in shop.watcher.cuts)
+
+
+def test_also_one_that_fails(shop: Shop) -> None:
+    shop.tags_of(name_of)
+    with shop.engine.connect() as connection:
+        connection.execute(update(Product).values(name="new"))
+        driver: Any = connection.connection.driver_connection
+        driver.commit()
+        with pytest.raises(OperationalError, match="no transaction is active"):
+            connection.execute(text("COMMIT"))
+    assert fell(shop)
+
+
+def test_a_result_that_fails_when_its_connection_is_gone_fails_as_ever(shop: Shop) -> None:
+    with shop.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        result: Any = connection.execute(select(Label.id))
+    result.cursor.close()
+    with pytest.raises(ProgrammingError, match="closed cursor"):
+        result.all()
+
+
+def test_a_commit_in_text_of_what_another_has_prepared_hits_everything() -> None:
+    found = footprint(None, "COMMIT PREPARED 'it'")
+    assert (found.commits, found.anything, found.unknown) == (True, True, False)
+
+
 def test_a_commit_that_fails_hits_too_for_nobody_knows_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = create_engine(shop.engine.url)
 
@@ -201,6 +255,14 @@ def test_nor_what_a_part_of_it_returns(shop: Shop) -> None:
 
 def _one(_: Session) -> int:
     return 0
+
+
+def name_of_ninth(session: Session) -> Any:
+    return name_of(session, 9)
+
+
+def merged(session: Session, found: Product) -> Product:
+    return session.merge(found, load=False)
 
 
 class Handed:
@@ -297,7 +359,7 @@ def test_what_a_session_has_flushed_and_rolls_back_is_not_stored(shop: Shop) -> 
 
 
 def test_nor_what_it_has_added(shop: Shop) -> None:
-    handed = Handed(shop, lambda session: name_of(session, 9))
+    handed = Handed(shop, name_of_ninth)
     with shop.sessions() as session:
         session.add(kept := Product(id=9, name="never"))
         session.flush()
@@ -344,7 +406,7 @@ def test_nor_what_a_production_has_added_itself(shop: Shop) -> None:
 
 def test_what_a_session_has_committed_and_still_holds_is_not_stored(shop: Shop) -> None:
     """It may be older than what others have committed since."""
-    handed = Handed(shop, lambda session: name_of(session, 9))
+    handed = Handed(shop, name_of_ninth)
     with Session(shop.engine, expire_on_commit=False) as session:
         session.add(kept := Product(id=9, name="old"))
         session.commit()
@@ -377,7 +439,7 @@ def test_a_session_that_only_reads_has_nothing_to_doubt(shop: Shop) -> None:
     assert handed.fell()
 
 
-@pytest.mark.parametrize("hand", [Session.add, lambda session, one: session.merge(one, load=False)])
+@pytest.mark.parametrize("hand", [Session.add, merged])
 def test_what_another_session_has_loaded_is_not_stored(shop: Shop, hand: Any) -> None:
     handed = Handed(shop, name_of)
     with shop.sessions() as elsewhere:
@@ -386,9 +448,9 @@ def test_what_another_session_has_loaded_is_not_stored(shop: Shop, hand: Any) ->
     shop.do(rename)
     with shop.sessions() as session:
         session.get(Label, 1)
-        kept = found, hand(session, found), session.get(Product, 1)
+        kept = hand(session, found), session.get(Product, 1)
         assert handed.read(session) == "p1"
-        assert kept
+        assert kept[1] is not None
     assert shop.watcher.reasons == ["objects-unknown"]
     assert handed.fell()
 

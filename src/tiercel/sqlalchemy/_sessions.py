@@ -71,8 +71,8 @@ def _flushed(session: Session, _: object) -> None:
     _held(session).doubt("uncommitted")
 
 
-def _attached(session: Session, found: object) -> None:
-    if cast("Any", inspect(found)).key is not None:  # it is in the database, and another session has read it there
+def _attached(session: Session, found: Any) -> None:
+    if inspect(found).key is not None:  # it is in the database, and another session has read it there
         _held(session).doubt("objects-unknown")
 
 
@@ -102,12 +102,12 @@ def _watch(session: Session) -> None:
     identity_map.__class__ = _watching[kind]
 
 
-def _found(session: Session, found: object) -> None:
+def _found(session: Session, found: Any) -> None:
     held = session.info.get(HELD)
     if isinstance(held, Held):
         if held.by is not reading.get():
             used(session)
-    elif not cast("Any", inspect(found)).expired:  # else it is read again, by a statement
+    elif not inspect(found).expired:  # else it is read again, by a statement
         _held(session).doubt("objects-unknown")
         used(session)
 

@@ -9,7 +9,7 @@ rollback              what was noted is forgotten
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy import Connection, Engine, ExceptionContext, Table, event
 
 from tiercel._engine.engine import Engine as CacheEngine
 from tiercel._engine.reading import Reads, reading
@@ -47,6 +47,7 @@ class Source:
             "rollback_twophase": self._rolled_back,
             "before_cursor_execute": self._executing,
             "after_cursor_execute": self._executed,
+            "handle_error": self._failed,
             "after_execute": self._inserted,
         }
         for name, listener in listeners.items():
@@ -182,9 +183,17 @@ class Source:
         if changes.released and self._dialect.name == "sqlite":
             self._promise(changes).keep()  # its driver may have begun no transaction before the savepoint
 
-    def _executed(self, connection: Connection, *_: object) -> None:
-        if _commits_itself(connection):
+    def _executed(
+        self, connection: Connection, _cursor: object, sql: str, _parameters: object, context: Any, _many: object
+    ) -> None:
+        if _commits_itself(connection) or footprint(context.compiled, sql).commits:
             self._promise(self._taken(connection)).keep()
+
+    def _failed(self, failure: ExceptionContext) -> None:
+        """What commits itself may have been committed, in part or as a whole."""
+        connection, sql, context = failure.connection, failure.statement, failure.execution_context
+        if connection is not None and sql is not None and context is not None:  # else it failed before, or after it
+            self._executed(connection, None, sql, None, context, None)
 
     def _promise(self, changes: Changes) -> Promise:
         return Promise(self.cache, changes.tags(self.names))

@@ -32,7 +32,7 @@ _WORD: Final = re.compile(r"\w+")
 _READS: Final = frozenset({"select", "values", "table"})
 _CHANGES: Final = frozenset({"insert", "update", "delete", "merge", "replace", "truncate"})
 _NEITHER: Final = frozenset(
-    {"analyze", "begin", "commit", "deallocate", "end", "listen", "lock", "notify", "pragma", "prepare", "release"}
+    {"analyze", "begin", "deallocate", "listen", "lock", "notify", "pragma", "prepare", "release"}
     | {"reset", "rollback", "savepoint", "set", "show", "start", "unlisten", "vacuum"}
 )
 _OF_ARGUMENTS: Final = re.compile(r"(generate_|json|jsonb_|unnest|regexp_|string_to_|unaccent)", re.IGNORECASE)
@@ -68,6 +68,8 @@ class Footprint:
     """It adds rows, whose primary keys are known once it is executed."""
     anything: bool = False
     """It may change anything."""
+    commits: bool = False
+    """It ends its transaction, by text."""
 
     @property
     def changed(self) -> bool:
@@ -232,6 +234,8 @@ def _statement(compiled: Any) -> Any:
 def _of_text(sql: str) -> Footprint:
     words = _WORD.findall(_COMMENT.sub("", sql).lower())
     first = words[0] if words else ""
+    if first in {"commit", "end"}:
+        return Footprint(commits=True, anything="prepared" in words)  # which another transaction has changed
     if first in _NEITHER:
         return Footprint()
     if first in _READS or (first == "with" and _CHANGES.isdisjoint(words)):
