@@ -328,16 +328,21 @@ async def test_while_the_server_is_away_nothing_is_stored_and_then_nothing_old_i
 
 async def test_a_start_does_not_wait_for_a_server_that_is_away(server: Postgres) -> None:
     async with opened(server) as shop:
+        other: Any = create_async_engine("sqlite+aiosqlite://")  # let it be another way into the same database
+        track(other, shop.cache)
         server.end()
         try:
             async with listening(shop.engine):
                 assert shop.source.deaf
+                assert other.dialect.tiercel_source.deaf
                 assert shop.watcher.troubles == ["listening"]
                 server.start()
                 await until(lambda: not shop.source.deaf)
+                assert not other.dialect.tiercel_source.deaf
         finally:
             server.end()
             server.start()
+            await other.dispose()
 
 
 async def test_a_server_that_does_not_answer_is_left(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +434,7 @@ async def test_no_trigger_and_no_function_is_left(server: Postgres) -> None:
 
 async def test_what_is_read_while_nobody_listens_is_not_stored(server: Postgres) -> None:
     async with told(server) as (shop, _):
-        shop.source.deaf = True
+        shop.source.deaf.add("somebody")
         shop.reads["deaf"] = name_of
         await shop.read("deaf")
         assert shop.watcher.reasons == ["not-listening"]

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from shelves import Label, Maker, Product, Review, Shop
@@ -567,6 +568,30 @@ def test_a_sessionmaker_is_tracked_by_its_engines(engine: Engine) -> None:
 def test_what_has_no_engine_cannot_be_tracked(source: object) -> None:
     with pytest.raises(ConfigurationError, match="it has no engine"):
         track(source, Cache())
+
+
+def through(engine: Engine) -> Callable[[Session], Any]:
+    def reading(_: Session) -> Any:
+        with Session(engine) as session:
+            return name_of(session)
+
+    return reading
+
+
+def test_while_others_are_not_heard_no_engine_of_the_database_stores(shop: Shop) -> None:
+    engines = [create_engine(shop.engine.url) for _ in range(3)]
+    track(engines[0], shop.cache)
+    track(engines[1], shop.cache, name="stock")
+    track(engines[2], Cache())
+    deaf: set[object] = cast("Any", shop.engine.dialect).tiercel_source.deaf
+    deaf |= {"one", "other"}  # two that listen, and do not hear
+    said = [shop.reason_of(through(engine)) for engine in engines]
+    assert said == ["not-listening", "stored", "stored"]
+    for hearing, then in (("one", "not-listening"), ("other", "stored")):
+        deaf.remove(hearing)
+        assert shop.reason_of(through(engines[0])) == then
+    for engine in engines:
+        engine.dispose()
 
 
 def test_two_databases_have_tags_of_their_own(shop: Shop) -> None:

@@ -2,7 +2,7 @@
 
 deaf ──────▶ hearing    everything of the database is cut: a snapshot may be older than this
 hearing ───▶ deaf       everything is cut: of what comes now nobody is told
-deaf                    nothing that is read is stored
+deaf                    nothing that is read is stored, through whichever engine of the database
 """
 
 import asyncio
@@ -61,7 +61,7 @@ async def listening(engine: AsyncEngine, *, channel: str = CHANNEL) -> AsyncGene
     finally:
         task.cancel()
         await asyncio.wait([task])
-        source.deaf = False
+        source.deaf.discard(ear)
 
 
 class _Ear:
@@ -84,8 +84,8 @@ class _Ear:
             await asyncio.sleep(AGAIN)
 
     def deafen(self) -> None:
-        if not self._source.deaf:
-            self._source.deaf = True
+        if self not in self._source.deaf:
+            self._source.deaf.add(self)
             self._forget_all()
 
     async def _listen(self) -> None:
@@ -103,7 +103,8 @@ class _Ear:
         self._lost.clear()
         driver.add_termination_listener(self._ended)
         await driver.add_listener(self._channel, self._heard)
-        self._source.deaf = self._told_of_it = False
+        self._source.deaf.discard(self)
+        self._told_of_it = False
         self._forget_all()
         self.tried.set()
         while True:

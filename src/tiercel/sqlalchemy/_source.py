@@ -8,6 +8,7 @@ rollback              what was noted is forgotten
 
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine, ExceptionContext, Table, event
 
@@ -29,14 +30,22 @@ _TOLD: Final = 1_000
 """Texts of which the log says once that nobody knows what they read, and names that no table has."""
 
 
+class Deaf(set[object]):
+    """Of one database in one cache, through whichever engines: who listens to others' changes, and hears nothing."""
+
+
+_deaf: WeakValueDictionary[tuple[int, str], Deaf] = WeakValueDictionary()
+"""By the cache, which its sources keep alive, and the name of the database."""
+
+
 class Source:
     """A database, through one engine of SQLAlchemy."""
 
     def __init__(self, engine: Engine, cache: CacheEngine, names: Names) -> None:
         self.cache = cache
         self.names = names
-        self.deaf = False
-        """Whether others' changes are to be listened for, and are not heard."""
+        self.deaf = _deaf.setdefault((id(cache), names.everything), Deaf())
+        """While anybody is in it, nothing that is read is stored."""
         self._dialect = engine.dialect
         self._told: set[str] = set()
         self._wrap()
