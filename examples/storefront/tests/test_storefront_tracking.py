@@ -40,7 +40,8 @@ class Untagged(Cache):
     """A cache that is told nothing by hand: no tag of a declaration, and no invalidation."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
-        super().__init__(*given, observers=[self], **options)
+        options["observers"] = [*options.get("observers", ()), self]
+        super().__init__(*given, **options)
         self.seen: set[str] = set()
 
     def on_event(self, event: object) -> None:
