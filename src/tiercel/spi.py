@@ -137,12 +137,14 @@ class Log(Protocol):
         """What was born before it is unusable here, unless the store has looked its tags up."""
         ...
 
-    def apply(self, cuts: Sequence[Cut], position: int) -> None:
+    def apply(self, cuts: Sequence[Cut], position: int, *, since: int | None = None) -> None:
         """Apply what has been appended to the log, in its order, whoever has. Twice is as good as once.
 
         Args:
             cuts: The records after `position` of the log as it was known here.
             position: Id of the last record of the log now.
+            since: Of what was appended after this id, up to `position`, these are all that concern this namespace;
+                None: there may be others, as with a cut of our own that comes ahead of those before it.
         """
         ...
 

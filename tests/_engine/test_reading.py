@@ -326,6 +326,23 @@ def test_what_is_complete_waits_for_the_cuts_of_others() -> None:
     assert stamps.complete == stamps.position
 
 
+def test_what_is_complete_is_what_the_store_has_delivered_though_ids_of_other_namespaces_are_missing() -> None:
+    stamps = Stamps()
+    stamps.apply([Cut(id=4, tags=("own",))], 4)  # ahead of those before it
+    assert stamps.complete == 0
+    stamps.apply([Cut(id=2, tags=("a",))], 3, since=0)
+    assert (stamps.position, stamps.complete) == (4, 3)
+    stamps.apply([], 9, since=5)
+    assert stamps.complete == 3, "nobody has said what the fourth and the fifth were"
+    stamps.apply([Cut(id=4, tags=("own",))], 9, since=3)
+    assert stamps.complete == 9
+    stamps.apply([], 6, since=3)
+    assert stamps.complete == 9
+    stamps.reset(2)
+    stamps.apply([], 5, since=2)
+    assert stamps.complete == stamps.position == stamps.own(5)
+
+
 async def test_a_cut_that_comes_late_hits_what_is_made_of_what_it_hits(clock: VirtualClock) -> None:
     parts = Parts(clock)
     await parts.part()

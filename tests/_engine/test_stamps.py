@@ -192,7 +192,7 @@ def test_whatever_is_cut_what_was_born_before_is_older_than_the_newest(change: s
     assert born < stamps.newest
 
 
-def test_who_listens_hears_every_id_and_what_hits() -> None:
+def test_who_listens_hears_what_hits() -> None:
     stamps = Stamps()
     stamps.cut(["a"])
     with stamps.listening(["a", "k"]) as heard:
@@ -200,7 +200,7 @@ def test_who_listens_hears_every_id_and_what_hits() -> None:
         stamps.cut([])
         stamps.cut(["a", "b"])
         stamps.apply([Cut(id=5, tags=("k",), soft=True), Cut(id=6, tags=("b",))], 6)
-        assert (heard.ids, heard.hits) == ({2, 3, 4, 5, 6}, {4, 5})
+        assert heard.hits == {4, 5}
         stamps.clear()
         stamps.cut_meanwhile(["k"], soft=False)
         assert heard.hits == {4, 5, 7, 8}

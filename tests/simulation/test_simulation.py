@@ -161,8 +161,8 @@ def stores_while_held(shop: Shop) -> None:
     """A hold is a cut, and what is made after it is kept."""
     stamps, depot = shop.engine.stamps, shop.engine.depot
 
-    def apply(cuts: Sequence[Cut], position: int) -> None:
-        stamps.apply([replace(cut, holds=False) for cut in cuts], position)
+    def apply(cuts: Sequence[Cut], position: int, *, since: int | None = None) -> None:
+        stamps.apply([replace(cut, holds=False) for cut in cuts], position, since=since)
 
     reach: Any = depot
     reach._reach._stamps = Instead(stamps, apply=apply)
@@ -239,8 +239,8 @@ class SkipsRecords(SimulatedStore):
         class Forgetful:
             position = floor = 0
 
-            def apply(self, cuts: Iterable[Any], position: int) -> None:
-                log.apply(list(cuts)[:-1], position)
+            def apply(self, cuts: Iterable[Any], position: int, *, since: int | None = None) -> None:
+                log.apply(list(cuts)[:-1], position, since=since)
 
             def reset(self, position: int) -> None: ...
 
@@ -252,7 +252,7 @@ class NoTrimCheck(SimulatedStore):
 
     def _follows(self, log: Log, cuts: list[Cut], head: int, *, gap: bool) -> None:
         del gap
-        log.apply(cuts, head)
+        log.apply(cuts, head, since=self._position)
 
 
 class NoEpoch(SimulatedStore):

@@ -14,6 +14,7 @@ import lmdb
 import pytest
 from local_process import FILE, KEY, PLAY, Here, Process, parcel
 
+from tiercel import Cache
 from tiercel.errors import ConfigurationError, StoreError
 from tiercel.spi import Ask
 from tiercel.stores import _environment, _ledger
@@ -36,6 +37,34 @@ async def test_a_cut_elsewhere_is_applied_before_memory_is_trusted_again(
             cut = await there.do(f'store.append(["{number}"])')
             assert here.store.current()
             assert (here.log.cuts[-1].id, here.log.cuts[-1].tags) == (cut, (f"{number}",))
+
+
+async def test_what_other_namespaces_of_the_file_cut_keeps_nothing_from_being_stored(tmp_path: Path) -> None:
+    """Ids are counted over the whole file: those of others are not missing."""
+    cache, other = Cache(f"local://{tmp_path}", namespace="a"), Cache(f"local://{tmp_path}", namespace="b")
+    asked: list[None] = []
+
+    @cache.memoize(ttl=3600, tags="settings")
+    async def settings() -> int:
+        return 1
+
+    @cache.memoize(ttl=3600, tags="products")
+    async def products() -> int:
+        asked.append(None)
+        return await settings()
+
+    async def write(_: int) -> None:
+        await other.invalidate("something else")
+
+    await settings()
+    await other.invalidate("y")
+    await cache.invalidate("products")
+    assert [await products() for _ in range(5)] == [1] * 5
+    assert len(asked) == 1
+    await cache.write_through("limit", 10, write, ttl=60)
+    assert await cache.get("limit") == 10
+    await cache.aclose()
+    await other.aclose()
 
 
 async def test_what_one_process_stores_another_finds_after_the_first_has_gone(

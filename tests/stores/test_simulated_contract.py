@@ -80,8 +80,8 @@ class AppliesOutOfOrder(SimulatedStore):
         class Backwards:
             position = floor = 0
 
-            def apply(self, cuts: Sequence[Cut], position: int) -> None:
-                log.apply(cuts[::-1], position)
+            def apply(self, cuts: Sequence[Cut], position: int, *, since: int | None = None) -> None:
+                log.apply(cuts[::-1], position, since=since)
 
             def reset(self, position: int) -> None: ...
 

@@ -13,7 +13,6 @@ from tiercel._engine.engine import Engine
 from tiercel._engine.joining import Making, Terms
 from tiercel._engine.reading import reading
 from tiercel._engine.recall import Recall
-from tiercel._engine.stamps import Heard
 from tiercel._engine.tiers import key_tag
 from tiercel._engine.values import Codec, ValueNotStorable
 from tiercel.errors import ConfigurationError, NotAcknowledged
@@ -123,16 +122,16 @@ class Named:
                 finally:
                     others = self._end(wanted.key)
                     self._unbuilt(wanted.key)
-            undisturbed = await self._heard_all(heard, began, change.cut)
+            undisturbed = await self._heard_all(change.cut)
             undisturbed = undisturbed and {cut for cut in heard.hits if cut > began} == {change.cut}
         if undisturbed and not others:
             await self._keep(wanted, payload, named, change.cut)
         return change.cut
 
-    async def _heard_all(self, heard: Heard, began: int, cut: int) -> bool:
-        """Wait for what others have cut between two moments: their cuts may come after a younger one of our own."""
+    async def _heard_all(self, cut: int) -> bool:
+        """Wait for what others have cut before: their cuts may come after a younger one of our own."""
         for wait in HEARING:
-            if cut - began == len([one for one in heard.ids.copy() if began < one <= cut]):  # ids are counted
+            if self._engine.stamps.complete >= cut:
                 return True
             await asyncio.sleep(wait)
         return False

@@ -46,16 +46,14 @@ class Verdict(Enum):
 
 
 class Heard:
-    """What was cut while somebody listened: all ids, and those that hit the tags that are listened for."""
+    """What was cut while somebody listened, and hits the tags that are listened for."""
 
     def __init__(self, tags: Iterable[str]) -> None:
-        self.ids = set[int]()
         self.hits = set[int]()
         self._tags = frozenset(tags)
 
     def hear(self, tags: Sequence[str] | None, cut: int) -> None:
         """Take note of a cut; None: of everything."""
-        self.ids.add(cut)
         if tags is None or not self._tags.isdisjoint(tags):
             self.hits.add(cut)
 
@@ -197,8 +195,8 @@ class Stamps:
         """An id of ours as the shared log has it."""
         return own % _GENERATION
 
-    def apply(self, cuts: Sequence[Cut], position: int) -> None:
-        """Take over what was appended to the shared log, whose last record is `position`."""
+    def apply(self, cuts: Sequence[Cut], position: int, *, since: int | None = None) -> None:
+        """Take over what was appended to the shared log up to `position`: all of it after `since`, if that is said."""
         with self._cutting:
             for cut in cuts:
                 if cut.tags:
@@ -209,7 +207,8 @@ class Stamps:
                     self._begin_hold(self.own(cut.id), cut.tags)
                 if cut.releases:
                     self._end_hold(self.own(cut.releases))
-            self._complete([self.own(cut.id) for cut in cuts], self.own(position))
+            begins = None if since is None else self.own(since)
+            self._complete([self.own(cut.id) for cut in cuts], self.own(position), begins)
             position = max(self.position, self.own(position))
             self._move(position, uncut=max(self._uncut, position))
 
@@ -311,10 +310,11 @@ class Stamps:
                 cuts.forget(tag)
         cuts.sweep()
 
-    def _complete(self, applied: Sequence[int], position: int) -> None:
-        """Ids are counted, so it shows whether one is missing."""
+    def _complete(self, applied: Sequence[int], position: int, since: int | None) -> None:
+        """Whether one is missing: the store knows, or it shows where none of the ids is another namespace's."""
         news = {cut for cut in applied if self.complete < cut <= position}
-        if len(news) == position - self.complete:
+        delivered = since is not None and since <= self.complete < position
+        if delivered or len(news) == position - self.complete:
             self.complete = position
 
     def _raise_floor(self, cut: int) -> None:

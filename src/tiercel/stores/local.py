@@ -280,10 +280,11 @@ class _Open:
             cuts = self._ledger.records(transaction, self.seen) if self.seen >= 0 else None
             promised = self._ledger.first_due(transaction)
             # Inside: once the file is gone, nothing of it is applied after what the next one says.
+            since = self.seen
             if cuts is None:
                 self._log.reset(position)
-                cuts = self._ledger.held(transaction)
-            self._log.apply(cuts, position)
+                cuts, since = self._ledger.held(transaction), position
+            self._log.apply(cuts, position, since=since)
             self.seen, self.promised, self._distrusted = position, promised, ""
         return word <= position
 

@@ -31,8 +31,9 @@ class RecordingLog:
         self.cuts: list[Cut] = []
         self.resets = 0
 
-    def apply(self, cuts: Sequence[Cut], position: int) -> None:
+    def apply(self, cuts: Sequence[Cut], position: int, *, since: int | None = None) -> None:
         """Take note."""
+        del since
         self.cuts += cuts
         self.position = max(self.position, position)
 

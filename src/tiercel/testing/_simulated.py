@@ -333,7 +333,7 @@ class SimulatedStore:
         """What has come; if some of it is missing, everything may have been cut."""
         if gap:
             log.reset(head)
-        log.apply(cuts, head)
+        log.apply(cuts, head, since=head if gap else self._position)
 
     def _token(self) -> bytes:
         self._tokens += 1

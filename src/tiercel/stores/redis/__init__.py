@@ -375,7 +375,7 @@ class RedisStore:
             return False
         records = [of_record(*record) for record in streams[0][1]] if streams else []
         if records and records[0].id == self._position + 1:
-            self._log.apply(records, records[-1].id)
+            self._log.apply(records, records[-1].id, since=self._position)
             self._position = records[-1].id
         elif records or self._position < tended[1]:  # the log was trimmed; or has gone, and what was appended with it
             held = await self._holds(connection)
