@@ -325,3 +325,58 @@ async def test_what_is_written_through_is_stored_once_it_is_known_what_others_ha
     assert [await cache.get("k") for cache in (one, other)] == [found, found]
     for cache in (one, other):
         await cache.aclose()
+
+
+# -- what was made of there being none -------------------------------------------------------------------------------
+
+
+async def put(cache: Cache, way: str, name: str) -> None:
+    if way == "set":
+        await cache.set(name, "there", ttl=600)
+    else:
+        await cache.write_through(name, "there", lambda _: None, ttl=600)
+
+
+@pytest.mark.parametrize("way", ["set", "write_through"])
+@pytest.mark.parametrize("process", [0, 1], ids=["this", "another"])
+async def test_what_was_made_of_there_being_none_is_gone_once_there_is_one(way: str, process: int) -> None:
+    """Begun at any moment while it is being set: after the cut, too, and before the value is there."""
+    async with shared(2) as all_:
+        reader = all_.caches[process]
+
+        @reader.memoize(ttl=600)
+        async def view(number: int) -> str:
+            del number
+            return await reader.get("name") or "none"
+
+        setting, begun = asyncio.create_task(put(all_.caches[0], way, "name")), list[asyncio.Future[str]]()
+        while not setting.done():
+            begun.append(asyncio.ensure_future(view(len(begun))))
+            await asyncio.sleep(0.00025)
+        await setting
+        assert "none" in await asyncio.gather(*begun)
+        await asyncio.sleep(0.1)  # until the other has heard of it
+        assert {await view(number) for number in range(len(begun))} == {"there"}
+
+
+@pytest.mark.parametrize("way", ["set", "write_through"])
+@pytest.mark.parametrize("process", [0, 1], ids=["this", "another"])
+async def test_what_was_made_because_there_was_none_does_not_replace_what_was_set(way: str, process: int) -> None:
+    async with shared(2) as all_:
+        maker = all_.caches[process]
+
+        @maker.memoize(ttl=600)
+        async def view(name: str) -> str:
+            return str(await maker.get_or_set(name, lambda: asyncio.sleep(1, "made"), ttl=600))
+
+        for number in range(30):
+            name = str(number)
+            setting = asyncio.create_task(put(all_.caches[0], way, name))
+            await asyncio.sleep(number * 0.00025)
+            making = asyncio.create_task(view(name))
+            await setting
+            await asyncio.sleep(0.1)
+            assert await view(name) == "there"
+            await making
+            assert "made" not in [await cache.get(name) for cache in all_.caches]
+            assert await view(name) == "there"

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from tiercel._core import keys
@@ -69,11 +70,9 @@ class Named:
         """None where there is none."""
         wanted = self._recall.wanted(_seen, self._key(name), (), _nothing)
         self._build_on(wanted.key)
-        depot = self._engine.depot
-        if depot is not None and isinstance(self._recall.look(wanted.key), Miss):
-            sought = await depot.seek(wanted.key, _codec, make=False)
-            if sought.value is not None:
-                self._recall.keeper.adopt(wanted, sought.value, since=sought.since)
+        if isinstance(self._recall.look(wanted.key), Miss):
+            _build_on_none(wanted.key)
+            await self._seek(wanted)
         match self._recall.look(wanted.key):
             case Hit(value=value) | HitRefresh(value=value):
                 return self._recall.answer(wanted, value, "hit")
@@ -84,26 +83,33 @@ class Named:
                 self._recall.count(wanted, "miss")
                 return None
 
+    async def _seek(self, wanted: Making) -> None:
+        """Bring what others have set into memory."""
+        depot = self._engine.depot
+        if depot is not None:
+            sought = await depot.seek(wanted.key, _codec, make=False)
+            if sought.value is not None:
+                self._recall.keeper.adopt(wanted, sought.value, since=sought.since)
+
     async def set(self, name: str, value: object, *, ttl: Duration, tags: Tagged) -> None:
         wanted, named = self._wanted(name, _nothing, ttl, tags)
         payload = _payload(name, value)
-        # A cut for each would make the log forget others: only what is running, or elsewhere, has to hear of it.
-        others = self._engine.depot is not None
-        here = self._recall.is_making(wanted.key) or wanted.key in self._writing
-        noticed = others or here or self._forgotten or wanted.key in self._built_on
+        noticed = self._is_noticed(wanted.key)
         born = await self._cut(name, wanted.key) if noticed else self._engine.stamps.position
-        await self._keep(wanted, payload, named, born)
+        await self._keep(name, wanted, payload, named, born)
 
     async def delete(self, name: str) -> int:
         return await self._cut(name, self._key(name))
 
     async def get_or_set(self, name: str, factory: Callable[[], Any], *, ttl: Duration, tags: Tagged) -> Any:  # noqa: ANN401
-        self._build_on(self._key(name))
-        found = self._recall.fresh(LABEL, self._key(name))
+        key = self._key(name)
+        self._build_on(key)
+        found = self._recall.fresh(LABEL, key)
         if found is not None:
             return _codec.decode(found.payload)
-        wanted, _ = self._wanted(name, factory, ttl, tags)
-        return await self._recall.recall(wanted)
+        _build_on_none(key)
+        wanted, named = self._wanted(name, factory, ttl, tags)
+        return await self._recall.recall(replace(wanted, tags=(*named, _none_tag(key))))
 
     async def write_through(
         self, name: str, value: object, writer: Callable[[Any], Any], *, ttl: Duration, tags: Tagged
@@ -125,7 +131,7 @@ class Named:
             undisturbed = await self._heard_all(change.cut)
             undisturbed = undisturbed and {cut for cut in heard.hits if cut > began} == {change.cut}
         if undisturbed and not others:
-            await self._keep(wanted, payload, named, change.cut)
+            return await self._keep(name, wanted, payload, named, change.cut)
         return change.cut
 
     async def _heard_all(self, cut: int) -> bool:
@@ -136,10 +142,20 @@ class Named:
             await asyncio.sleep(wait)
         return False
 
-    async def _keep(self, wanted: Making, payload: object, tags: tuple[str, ...], born: int) -> None:
+    async def _keep(self, name: str, wanted: Making, payload: object, tags: tuple[str, ...], born: int) -> int:
+        """Store it, and cut what was made since `born` of there being none yet; the id of the last cut."""
         value = self._recall.keeper.keep(wanted, payload, tags, born=born)
         if self._engine.depot is not None:
             await self._engine.depot.put_value(wanted.key, _codec, self._recall.keeper.kept(wanted, value), None)
+        return await self._cut_tag(name, _none_tag(wanted.key)) if self._is_noticed(wanted.key) else born
+
+    def _is_noticed(self, key: bytes) -> bool:
+        """Whether something may be made of it that does not see that it is another now.
+
+        A cut for each would make the log forget others: only what is running, or elsewhere, has to hear of it.
+        """
+        here = self._recall.is_making(key) or key in self._writing or key in self._built_on
+        return here or self._forgotten or self._engine.depot is not None
 
     def _begin(self, key: bytes) -> None:
         with self._changing:
@@ -175,8 +191,11 @@ class Named:
 
     async def _cut(self, name: str, key: bytes) -> int:
         self._unbuilt(key)
+        return await self._cut_tag(name, key_tag(key))
+
+    async def _cut_tag(self, name: str, tag: str) -> int:
         try:
-            return await self._engine.invalidate([key_tag(key)])
+            return await self._engine.invalidate([tag])
         except NotAcknowledged as error:
             message = (
                 f"{name!r} is replaced or forgotten in this process, but not for the others yet. {error.__cause__}"
@@ -196,6 +215,18 @@ class Named:
             raise ConfigurationError(message)
         terms = Terms(label=LABEL, codec=_codec, ttl=seconds(ttl, where=f"The ttl of {name!r}"), shared=True)
         return self._recall.wanted(terms, self._key(name), named, make), named
+
+
+def _none_tag(key: bytes) -> str:
+    """The synthetic tag of what was made of there being none: the key's own is cut before the value is there."""
+    return f"{key_tag(key)}:none"
+
+
+def _build_on_none(key: bytes) -> None:
+    """Whatever is being made here falls once there is one; said before it is asked for."""
+    reads = reading.get()
+    if reads is not None:
+        reads.name((_none_tag(key),))
 
 
 def _payload(name: str, value: object) -> object:
