@@ -517,3 +517,44 @@ def test_the_codec_follows_from_the_return_annotation(function: Callable[..., An
 def test_a_return_annotation_that_names_nothing_is_an_error_at_decoration() -> None:
     with pytest.raises(ConfigurationError, match=r"missing\(\): its return annotation 'Nowhere' names nothing"):
         codec_of(missing)
+
+
+# -- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def layout(**fields: Any) -> str:
+    """Of a class by always the same name, that of a release: its fields, by type and default."""
+    made = dataclasses.make_dataclass(
+        "Quote", [(name, kind, field(default=value)) for name, (kind, value) in fields.items()]
+    )
+    return codec_for(list[made]).layout  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize("kind", [ZoneInfo | None, PurePosixPath | None, complex])
+def test_a_field_that_has_no_schema_leaves_the_others_in_the_layout(kind: Any) -> None:
+    one = layout(price=(float, 0.0), zone=(kind, None))
+    assert one == layout(price=(float, 0.0), zone=(kind, None))
+    others = [
+        layout(price=(float, 0.0), zone=(kind, None), fee=(float, 0.0)),
+        layout(price=(int, 0), zone=(kind, None)),
+        layout(price=(float, 0.0), zone=(str, None)),
+        layout(price=(float, 0.0), zone=(Fraction, None)),
+    ]
+    assert len({one, *others}) == 5
+
+
+def test_a_default_that_is_another_in_each_process_is_no_part_of_the_layout() -> None:
+    one = layout(at=(float, 1.0), default=(int, 0))
+    assert one == layout(at=(float, 2.0), default=(int, 1))
+    assert one != layout(at=(float, 1.0)), "a field may be called so"
+    assert layout(zone=(ZoneInfo, ZoneInfo("UTC"))) == layout(zone=(ZoneInfo, ZoneInfo("CET")))
+
+
+@pytest.mark.parametrize("omits", [True, False])
+def test_a_default_that_is_left_out_when_packed_is_part_of_the_layout(*, omits: bool) -> None:
+    one, other = (
+        msgspec.defstruct("Lean", [("usd", float, value)], omit_defaults=omits, module=__name__) for value in (1.0, 2.0)
+    )
+    assert (codec_for(list[one]).layout != codec_for(list[other]).layout) is omits  # type: ignore[valid-type]
+    within = [layout(inner=(kind, None)) for kind in (one, other)]
+    assert (within[0] != within[1]) is omits

@@ -35,6 +35,8 @@ _BY_EQUALITY = frozenset({NoneType, bool, int, float, str, bytes, UUID, date, ti
 _BY_TEXT = frozenset({Decimal, datetime, time, timezone, ZoneInfo})
 """Equal ones may differ: in digits, fold, zone. Their `repr` tells all."""
 _UNORDERED = frozenset({set, frozenset})
+_BY_NAME = frozenset({"properties", "$defs"})
+"""Parts of a JSON schema whose keys are names."""
 
 
 class Packed(bytes):
@@ -178,10 +180,33 @@ def codec_of(function: Callable[..., object]) -> Codec:
 
 def _layout(annotation: object) -> str:
     try:
-        described = msgspec.json.schema(annotation)
-    except (TypeError, NameError):  # of what it knows nothing about is nothing shared either
+        described = msgspec.json.schema(annotation, schema_hook=_named)
+    except (TypeError, NameError):  # what it knows nothing about as a whole is not packed, and not shared
         described = {"name": shapes.name_of(annotation)}
-    return shapes.digest(described).hex()
+    omits = foreign_class(annotation, _inert, _tells_all) is not None
+    return shapes.digest(described if omits else _without_defaults(described)).hex()
+
+
+def _named(kind: type) -> dict[str, str]:
+    """What stands in for a class without a schema, so that the rest still counts."""
+    return {"python": shapes.name_of(kind)}
+
+
+def _tells_all(kind: type) -> bool:
+    """Whether it is packed with all of its fields: what is left out for being the default is that of who reads it."""
+    config = getattr(kind, "__struct_config__", None)
+    return config is None or not config.omit_defaults
+
+
+def _without_defaults(schema: Any, *, names: bool = False) -> Any:  # noqa: ANN401 - any part of one
+    """Leave the defaults out: one may be the moment at which a process has begun. `names`: the keys are no keywords."""
+    if isinstance(schema, list):
+        return [_without_defaults(part) for part in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    parts = cast("dict[str, Any]", schema).items()
+    told = [(key, part) for key, part in parts if names or key != "default"]
+    return {key: _without_defaults(part, names=not names and key in _BY_NAME) for key, part in told}
 
 
 def _inert(kind: type) -> bool:
