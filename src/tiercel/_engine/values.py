@@ -201,7 +201,7 @@ def _tells_all(kind: type) -> bool:
 def _without_defaults(schema: Any, *, names: bool = False) -> Any:  # noqa: ANN401 - any part of one
     """Leave the defaults out: one may be the moment at which a process has begun. `names`: the keys are no keywords."""
     if isinstance(schema, list):
-        return [_without_defaults(part) for part in cast("list[Any]", schema)]
+        return [_without_defaults(part) for part in cast("Iterable[object]", schema)]
     if not isinstance(schema, dict):
         return schema
     parts = cast("dict[str, Any]", schema).items()
