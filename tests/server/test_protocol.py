@@ -4,7 +4,8 @@ import asyncio
 import gc
 import logging
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ from tiercel._core.memory import MOST_READS
 from tiercel._engine.ready import glance
 from tiercel._engine.tiers import Shelf
 from tiercel.asgi import FRONT, SERVED_SHARE
-from tiercel.server._answers import LONGEST, SMALL, Kept
+from tiercel.server._answers import LONGEST, SMALL, Answers, Kept
 from tiercel.server._desk import Asked, _is_lasting
 from tiercel.server._wire import JOINED, wire
 from tiercel.spi import Clock
@@ -454,6 +455,60 @@ async def test_what_is_let_go_makes_room() -> None:
         assert set(shop.kept) <= {get()}
 
 
+class Meanwhile(OrderedDict[bytes, Kept]):
+    """Others let go of answers between any two steps: threads, or a collection of garbage."""
+
+    leaves = 0
+    answers: Answers
+
+    def _let_go(self) -> None:
+        for one in tuple(self.keys())[self.leaves :]:
+            self.answers.let_go(one)
+
+    def __iter__(self) -> Iterator[bytes]:
+        found = super().__iter__()
+        self._let_go()
+        return found
+
+    def popitem(self, last: bool = True) -> tuple[bytes, Kept]:  # noqa: FBT001, FBT002 - as it is there
+        self._let_go()
+        return super().popitem(last)
+
+    def move_to_end(self, key: bytes, last: bool = True) -> None:  # noqa: FBT001, FBT002 - as it is there
+        self._let_go()
+        super().move_to_end(key, last)
+
+
+@pytest.mark.parametrize("leaves", [0, 1, 3])
+async def test_others_may_let_go_of_answers_while_room_is_made(leaves: int) -> None:
+    shop = Shop(SAYS["length"])
+    for number in range(5):
+        for _ in range(2):
+            await shop.ask(get(b"/", (b"x", b"%d" % number)))
+    desk = shop.wire.connect()[0]._desk
+    assert desk is not None
+    answers = desk.answers
+    answers._kept = kept = Meanwhile(answers._kept)
+    kept.answers, kept.leaves = answers, leaves
+    assert len(kept) == 5
+    answers._room = answers._taken
+    answers._make_room(answers._room)
+    assert (len(kept), answers._taken) == (0, 0)
+
+
+async def test_an_answer_that_is_let_go_while_it_is_moved_is_given_all_the_same() -> None:
+    shop = Shop(SAYS["length"])
+    for _ in range(2):
+        await shop.ask(get())
+    desk = shop.wire.connect()[0]._desk
+    assert desk is not None
+    desk.answers._kept = kept = Meanwhile(desk.answers._kept)
+    kept.answers = desk.answers
+    await asyncio.sleep(2)  # it tells another age
+    assert desk.answers.get(get(), shop.wire.state.default_headers) is not None
+    assert not kept
+
+
 async def test_an_answer_is_not_kept_where_it_takes_much() -> None:
     for longest, more in ((b"", b"x" * LONGEST), (b"x" * LONGEST, b"")):
         shop = Shop(Say(headers=[FRESH, (b"content-length", b"5"), (b"x", longest)]))
@@ -462,8 +517,10 @@ async def test_an_answer_is_not_kept_where_it_takes_much() -> None:
         assert not shop.kept
 
 
+@pytest.mark.parametrize("said", [0, 2_000])
 @pytest.mark.parametrize("size", [5, SMALL, SMALL + 1])
-async def test_an_answer_takes_no_more_memory_than_is_counted(size: int) -> None:
+async def test_an_answer_takes_no_more_memory_than_is_counted(size: int, said: int) -> None:
+    """Nor where the server says much first, such as a policy for content."""
     fields = [FRESH, (b"content-length", b"%d" % size), (b"x", b"x" * (LONGEST - 200))]
     shop = Shop(Say(headers=fields, chunks=[b"x" * size]))
     await shop.ask(get())
@@ -473,6 +530,7 @@ async def test_an_answer_takes_no_more_memory_than_is_counted(size: int) -> None
     try:
         before = tracemalloc.get_traced_memory()[0]
         for one in asked:
+            shop.wire.state.default_headers = [(b"x-policy", b"x" * said)]  # as once a second
             for _ in range(2):
                 protocol.data_received(bytes(bytearray(one)))
             line.received.clear()
@@ -753,6 +811,19 @@ async def test_a_failure_of_ours_costs_a_hit_and_no_request(caplog: pytest.LogCa
         assert b"tiercel; hit" in line.received
         gate.ready = fails
     assert "a hit could not be answered at once: the application is asked" in caplog.text
+
+
+async def test_what_fails_as_an_answer_is_kept_does_not_reach_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop()
+    await shop.ask(get())
+    protocol, line = shop.wire.connect()
+    desk: Any = protocol._desk
+    desk.answers.keep = fails
+    for count in range(1, 3):
+        protocol.data_received(get())
+        assert len(line.writes) == count
+        assert b"tiercel; hit" in line.writes[-1]
+    assert "an answer could not be kept: it is worked out again" in caplog.text
 
 
 async def test_no_copy_of_a_body_is_kept() -> None:

@@ -22,7 +22,7 @@ longer than to send them."""
 _ADDED: Final = 1024
 """What Python adds to the bytes of an answer, at the most, as tracemalloc counts it."""
 _MOMENT: Final = 256
-"""What the server adds to the fields of an answer, and what tells its age, at the most."""
+"""What tells the age of an answer, and frames it, at the most."""
 
 
 class Kept:
@@ -65,7 +65,8 @@ class Kept:
         self.whole = b""
         fields = self.lines_kept + _MOMENT
         self.weight = _ADDED + fields + (fields + len(self.body) if len(self.body) <= SMALL else 0)
-        """Bytes that it takes at the most, but for the head that it answers, and for the body that is stored."""
+        """Bytes that it takes at the most, but for the head that it answers, what the server says first, and the body
+        that is stored."""
 
     def tell(self, now: float) -> None:
         """Have it tell the age of now."""
@@ -73,6 +74,11 @@ class Kept:
         self.text = b"".join((self.text[: self.lines_kept], moment, self.end))
         self.until = min(present.moment_until(self.stored, now), self.good_until)
         self.opening = None
+
+    def opens(self, size: int) -> None:
+        """What the server says first is so long. It is kept twice: as it was said last, and in `whole`."""
+        if len(self.body) <= SMALL:
+            self.weight += 2 * size
 
     def after(self, opening: bytes) -> Pieces:
         """All of it, after what the server says first."""
@@ -150,6 +156,7 @@ class Answers:
 
     def keep(self, head: bytes, kept: Kept, shelf: Shelf) -> None:
         """Keep one, while there is what it was made of."""
+        kept.opens(len(self._openings.get(kept.status, b"")))
         weight = len(head) + kept.weight
         if weight > self._room or max(len(head), kept.lines_kept) > LONGEST or not _is_on(shelf, kept):
             return
@@ -166,8 +173,11 @@ class Answers:
         """Keep this one no longer; from any thread."""
         kept = self._kept.pop(head, None)
         if kept is not None:
-            self._freed.append(len(head) + kept.weight)
+            self._went(head, kept)
         return kept
+
+    def _went(self, head: bytes, kept: Kept) -> None:
+        self._freed.append(len(head) + kept.weight)
 
     def clear(self) -> None:
         """Keep none of them."""
@@ -184,7 +194,7 @@ class Answers:
         if now >= kept.until:
             kept.tell(now)
             kept.unread = MOST_READS - 1
-            if head in self._kept:
+            with suppress(KeyError):  # it was let go meanwhile
                 self._kept.move_to_end(head)
         kept.seen = seen
         return True
@@ -192,8 +202,10 @@ class Answers:
     def _make_room(self, weight: int) -> None:
         self._settle()
         while self._kept and self._taken + weight > self._room:
-            with suppress(StopIteration):  # the last one was let go meanwhile
-                self._drop(next(iter(self._kept)))
+            with suppress(KeyError):  # the last one was let go meanwhile
+                head, kept = self._kept.popitem(last=False)  # in one step: others let go of some between any two
+                self._went(head, kept)
+                self._leave(head, kept)
             self._settle()
 
     def _settle(self) -> None:
@@ -202,7 +214,12 @@ class Answers:
 
     def _drop(self, head: bytes) -> None:
         kept = self.let_go(head)
-        shelf = None if kept is None else self._tiers.memory.peek(kept.target.primary)
+        if kept is not None:
+            self._leave(head, kept)
+
+    def _leave(self, head: bytes, kept: Kept) -> None:
+        """The shelf is to know nothing of it any more."""
+        shelf = self._tiers.memory.peek(kept.target.primary)
         if isinstance(shelf, Shelf) and shelf.made is not None:
             shelf.made.heads.discard(head)
 

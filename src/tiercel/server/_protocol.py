@@ -19,6 +19,7 @@ _END: Final = b"\r\n\r\n"
 _NEVER: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 """Fields of requests that are not answered here: what follows the head is uvicorn's business."""
 _FAILED: Final = "a hit could not be answered at once: the application is asked"
+_UNKEPT: Final = "an answer could not be kept: it is worked out again"
 _log = logging.getLogger("tiercel")
 _desks: WeakKeyDictionary[Config, Desk | None] = WeakKeyDictionary()
 
@@ -55,7 +56,7 @@ class HitProtocol(HttpToolsProtocol):
         super().data_received(data)
         first, self._first = self._first, None  # it holds what may be evicted
         if desk is not None and first is not None and self._begun == self._ended == before + 1 and _is_one(data):
-            desk.remember(data, first)
+            self._remember(desk, data, first)
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""
@@ -105,6 +106,13 @@ class HitProtocol(HttpToolsProtocol):
         except Exception:  # noqa: BLE001 - whatever it is, the request is answered
             _log.exception(_FAILED)
             return None
+
+    def _remember(self, desk: Desk, data: bytes, first: First) -> None:
+        """Keep the answer to bytes that were a whole request. It has been given."""
+        try:
+            desk.remember(data, first)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception(_UNKEPT)
 
     def _answer(self, asked: Asked) -> bool:
         """Answer a request, if the desk can."""
