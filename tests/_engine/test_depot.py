@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from drive import FRESH, Origin, Say, Scope, Shop, Visit, turns
 from tiercel import Cache
 from tiercel._core import keys
 from tiercel._core.entry import Request
-from tiercel._core.events import Failed, Unreadable
+from tiercel._core.events import Event, Failed, Unreadable
 from tiercel._core.keys import group_tag, uri_tag
+from tiercel._engine import telling
 from tiercel._engine.breaker import FAILURES, LONGEST, REST
 from tiercel._engine.depot import Claim, Lease
 from tiercel._engine.telling import HELD, QUEUED, TOGETHER
@@ -833,26 +835,120 @@ async def test_to_invalidate_nothing_is_nothing() -> None:
 
 
 @pytest.mark.realtime
-async def test_a_second_loop_of_the_process_may_invalidate_and_takes_the_store_from_nobody(tmp_path: Path) -> None:
-    cache = Cache(f"local://{tmp_path}")
+async def test_a_second_loop_of_the_process_may_change_things_and_takes_the_store_from_nobody(tmp_path: Path) -> None:
+    cache = Cache(f"local://{tmp_path}", store_timeout=5)
     await cache.open()
-    await cache.set("limit", 1, ttl=60)
+    await cache.set("limit", 1, ttl=60, tags="x")
 
-    def elsewhere() -> None:
-        asyncio.run(cache.invalidate("x"))
-        with pytest.raises(NotAcknowledged):
-            asyncio.run(_changed(cache))
+    async def changed() -> None:
+        assert (await cache.invalidate("x", wait="all")).durable
+        for _ in range(FAILURES + 1):
+            async with cache.mutation("x"):
+                assert cache.engine.stamps.is_held(["x"])
+            assert not cache.engine.stamps.is_held(["x"])
+        await cache.write_through("written", 3, _written, ttl=60)
 
-    await asyncio.to_thread(elsewhere)
-    for _ in range(3):
-        await cache.set("limit", 2, ttl=60)
-        assert await cache.get("limit") == 2
+    await asyncio.to_thread(asyncio.run, changed())
+    assert await cache.get("limit") is None
+    assert await cache.get("written") == 3
     await cache.aclose()
 
 
-async def _changed(cache: Cache) -> None:
-    async with cache.mutation("x"):
-        pass
+async def _written(value: object) -> None:
+    del value
+
+
+@pytest.mark.realtime
+async def test_that_another_loop_cannot_ask_the_store_is_no_reason_to_leave_it_alone(tmp_path: Path) -> None:
+    failed = Failures()
+    cache = Cache(f"local://{tmp_path}", store_timeout=5, observers=[failed])
+    await cache.open()
+
+    async def asked() -> None:
+        for number in range(FAILURES + 1):
+            assert await cache.get(f"number {number}") is None
+
+    await asyncio.to_thread(asyncio.run, asked())
+    assert any("another event loop" in str(error) for error in failed.errors)
+    assert (await cache.invalidate("x")).durable
+    await cache.aclose()
+
+
+class Failures:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, Failed):
+            self.errors.append(event.error)
+
+
+class Noting(SimulatedStore):
+    """Knows in which loops it was asked."""
+
+    loops: list[asyncio.AbstractEventLoop]
+    several: Callable[[], object]
+
+    async def hold(self, tags: Any, seconds: float) -> bytes:
+        self.loops.append(asyncio.get_running_loop())
+        if len(self.loops) == 4:
+            self.several()
+        return await super().hold(tags, seconds)
+
+
+@pytest.mark.realtime
+async def test_a_change_in_a_second_loop_is_lengthened_in_that_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "HELD", 0.0)
+    server = SimulatedServer()
+    store = Noting(server)
+    store.loops = []
+    cache = Cache(store, store_timeout=5)
+    await cache.open()
+
+    async def changed() -> None:
+        several = asyncio.Event()
+        store.several = partial(asyncio.get_running_loop().call_soon_threadsafe, several.set)
+        async with cache.mutation("x"):
+            await several.wait()
+
+    await asyncio.to_thread(asyncio.run, changed())
+    assert set(store.loops) == {asyncio.get_running_loop()}
+    await asyncio.sleep(0)
+    assert not server.space("tiercel").holds
+    assert not cache.engine.stamps.is_held(["x"])
+    await cache.aclose()
+
+
+@pytest.mark.realtime
+async def test_a_change_in_a_second_loop_that_is_cancelled_at_its_end_is_told_all_the_same(tmp_path: Path) -> None:
+    """Also where the loop of the store has not heard of it yet."""
+    cache = Cache(f"local://{tmp_path}", store_timeout=5)
+    await cache.open()
+    serving, stands, ended = asyncio.get_running_loop(), threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        stands.set()
+        ended.wait()
+
+    async def changed() -> None:
+        async with cache.mutation("x"):
+            serving.call_soon_threadsafe(stand_still)
+            stands.wait()
+            change = asyncio.current_task()
+            assert change is not None
+            asyncio.get_running_loop().call_soon(change.cancel)
+
+    async def cancelled() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(changed())
+        ended.set()
+
+    await asyncio.to_thread(asyncio.run, cancelled())
+    await cache.engine.background.aclose()
+    assert not cache.engine.stamps.is_held(["x"])
+    await cache.aclose()
 
 
 @pytest.mark.realtime

@@ -209,7 +209,10 @@ async def test_that_keys_are_held_is_remembered_of_so_many_and_no_longer_than_th
         assert len(engine._kept_back) == 1
         engine.keep_back(b"key", ("b",))
         assert not engine.keeps_back(b"key")
+        engine.keep_back(b"key", ("b", "a", *map(str, range(100))))
+        assert engine._kept_back[b"key"] == ("a",), "not what does not matter"
     assert not engine.keeps_back(KEPT_BACK.to_bytes(8))
+    engine.keep_back(b"key", ("a",))
     assert not engine._kept_back
 
 
@@ -305,6 +308,33 @@ async def test_a_change_that_ends_while_its_hold_is_lengthened_leaves_none_behin
     await one.engine.background.aclose()
 
 
+@pytest.mark.parametrize("at", range(42))
+async def test_a_change_that_ends_at_any_moment_while_it_is_lengthened_leaves_none_behind(at: int) -> None:
+    server = SimulatedServer()
+    one = Shop(Say(), store=SimulatedStore(server), deadline=1.0)
+    await one.engine.invalidate(["x"])
+    server.latency = 0.01
+    async with one.engine.mutation((TAG,)):
+        await asyncio.sleep(HELD / 3 + 0.001 * at)
+    assert not server.space("tiercel").holds
+    assert not one.engine.stamps.is_held([TAG])
+    await asyncio.sleep(1)
+    assert not server.space("tiercel").holds
+    await one.engine.background.aclose()
+
+
+async def test_a_cache_that_is_closed_while_a_change_is_lengthened_lets_that_come_to_an_end() -> None:
+    server = SimulatedServer()
+    one = Shop(Say(), store=SimulatedStore(server), deadline=1.0)
+    change = one.engine.mutation((TAG,))
+    await change.__aenter__()
+    server.latency = 0.01
+    await asyncio.sleep(HELD / 3 + 0.005)
+    await one.engine.background.aclose()
+    await _over(change)
+    assert not server.space("tiercel").holds
+
+
 async def test_two_that_change_the_same_hold_it_until_both_are_done() -> None:
     async with shops(Say()) as (_, _, (one, other)):
         first, second = one.engine.mutation((TAG,)), other.engine.mutation((TAG, "b"))
@@ -342,3 +372,68 @@ async def test_what_cannot_be_released_is_cut_here_and_released_by_the_store() -
         assert (await other.get()).said == HELD_BACK
         await asyncio.sleep(HELD)
         assert [(await other.get()).said for _ in range(2)] == ["fwd=uri-miss; stored", "hit"]
+
+
+async def test_what_was_released_in_vain_is_not_held_here_any_more_but_kept_only_when_the_store_is_back() -> None:
+    """Who comes later than the change may share: it is over, and what was made before is cut."""
+    async with shops(Say(wait=0.1), count=1) as (server, origin, (one,)):
+        change = one.engine.mutation((TAG,))
+        await change.__aenter__()
+        early = one.ask("/")
+        await asyncio.sleep(0.05)
+        server.refuses = True
+        with pytest.raises(NotAcknowledged):
+            await _over(change)
+        origin.say = Say(chunks=[b"new"], wait=0.1)
+        for pause in (0.0, 60.0, 600.0):
+            await asyncio.sleep(pause)
+            before = origin.calls
+            asked = [one.ask("/") for _ in range(CALLERS)]
+            assert {(await visit.done()).body for visit in asked} == {b"new"}
+            assert origin.calls == before + 1
+            assert (await one.get()).said == HELD_BACK, "it is known only then what others have cut"
+        assert (await early.done()).body == b"hello"
+        server.refuses = False
+        await asyncio.sleep(2)
+        assert [(await one.get()).said for _ in range(2)] == ["fwd=uri-miss; stored", "hit"]
+
+
+async def test_what_another_holds_stays_held_where_our_own_could_not_be_released() -> None:
+    async with shops(Say()) as (server, _, (one, other)), other.engine.mutation((TAG,)):
+        await asyncio.sleep(0.1)
+        with pytest.raises(NotAcknowledged):
+            async with one.engine.mutation((TAG,)):
+                server.refuses = True
+        assert one.engine.stamps.is_held([TAG])
+        server.refuses = False
+        await asyncio.sleep(HELD / 2)
+        assert (await one.get()).said == HELD_BACK
+
+
+async def test_holds_of_which_nobody_knows_whose_they_are_stay_until_the_store_ends_them() -> None:
+    """They have begun in the same moment: ours is one of them."""
+    async with shops(Say()) as (server, _, (one, other)):
+        await asyncio.gather(one.get(), other.get())
+        first, second = [each.engine.mutation((TAG,)) for each in (one, one)]
+        await asyncio.gather(first.__aenter__(), second.__aenter__())
+        server.refuses = True
+        with pytest.raises(NotAcknowledged):
+            await _over(first)
+        assert one.engine.stamps.is_held([TAG])
+        with pytest.raises(NotAcknowledged):
+            await _over(second)
+        server.refuses = False
+        await asyncio.sleep(HELD + 1)
+        assert not one.engine.stamps.is_held([TAG])
+        await one.get()
+        assert (await one.get()).said == "hit"
+
+
+def test_what_is_over_here_is_not_held_again_when_the_log_tells_of_it() -> None:
+    stamps = Stamps()
+    stamps.apply([Cut(id=1, tags=("a",), holds=True)], 1)
+    stamps.cut_meanwhile(["a"], soft=False, releases=[1])
+    assert not stamps.is_held(["a"])
+    assert stamps.verdict(["a"], stamps.position) is Verdict.CUT, "until the log has come so far"
+    stamps.apply([Cut(id=1, tags=("a",), holds=True), Cut(id=2, tags=("a",))], 2)
+    assert stamps.verdict(["a"], stamps.position) is Verdict.USABLE

@@ -26,7 +26,7 @@ AFLOAT_SHARE = 4
 """Bodies that are still growing may take 1/4 of the bound, beside what is stored."""
 
 KEPT_BACK = 10_000
-"""Keys that are known to be held; of more, all are found out again."""
+"""Keys that are known to be held, some 2 MB; of more, all are found out again."""
 
 _log = logging.getLogger("tiercel")
 
@@ -98,7 +98,7 @@ class Engine:
         """Whether requests come through a gate of this cache."""
         self._flights: dict[bytes, list[Flight]] = {}
         self._kept_back: dict[bytes, tuple[str, ...]] = {}
-        """Keys under which nothing could be kept, because of these tags one was held."""
+        """Keys under which nothing could be kept, because these tags of theirs were held."""
 
     def tell(self, event: Event) -> None:
         for observer in self.observers:
@@ -241,10 +241,11 @@ class Engine:
 
     def keep_back(self, key: bytes, tags: tuple[str, ...]) -> None:
         """What is being made under a key has these tags: if one is held, it is for its own callers."""
-        if self.stamps.is_held(tags):
-            if len(self._kept_back) >= KEPT_BACK:
-                self._kept_back.clear()
-            self._kept_back[key] = tags
+        held = self.stamps.held(tags)
+        if len(self._kept_back) >= KEPT_BACK or not self.stamps.holding:
+            self._kept_back.clear()
+        if held:
+            self._kept_back[key] = held
 
     def keeps_back(self, key: bytes) -> bool:
         """Whether nobody needs to wait for another's answer under a key: it would be another's only."""

@@ -19,6 +19,10 @@ _log = logging.getLogger("tiercel")
 T = TypeVar("T")
 
 
+class _ElsewhereError(StoreError):
+    """It is in use by another event loop: nothing that the store has done, nor a reason to leave it alone."""
+
+
 class Reach:
     """Of one store, from one process."""
 
@@ -54,7 +58,7 @@ class Reach:
             session = self._session
             if session is not None and session.is_elsewhere:
                 message = "it is open in another event loop of this process, and cannot be in two"
-                raise StoreError(message)
+                raise _ElsewhereError(message)
             if session is None or session.loop is not loop or session.is_over:
                 session = self._session = Session(self.store, self._stamps, self._tell, loop)
         await session.opened()
@@ -79,6 +83,10 @@ class Reach:
                 await self.open()
                 await self.first()
                 done = await work()
+        except _ElsewhereError as error:
+            self._breaker.left()
+            self._tell(Failed(where="store", error=error))
+            raise
         except (TiercelError, TimeoutError) as error:
             self._breaker.failed()
             why = str(error) or f"no answer within {self.deadline} s"

@@ -220,8 +220,10 @@ class Stamps:
             self._held.clear()
             self._begin_anew(self.own(position))
 
-    def cut_meanwhile(self, tags: Iterable[str], *, soft: bool) -> None:
+    def cut_meanwhile(self, tags: Iterable[str], *, soft: bool, releases: Iterable[int] = ()) -> None:
         """Invalidate here what the shared log cannot be told of yet; no tags: everything.
+
+        Holds that are over by it (`releases`) end here, whatever the log says of them until it is told.
 
         There is no id for it, so it takes one after all that were heard of. What is made from now on is not kept
         either, until the log has come so far.
@@ -233,6 +235,8 @@ class Stamps:
             else:
                 self._raise_floor(cut)
             self.meanwhile += 1
+            for hold in releases:
+                self._end_hold(hold)
             self._move(self.position, uncut=cut)
 
     def verdict(self, tags: Iterable[str], born: int) -> Verdict:
@@ -254,9 +258,23 @@ class Stamps:
             hard, soft = self._hard.sweep(), self._soft.sweep()
         return hard or soft
 
+    @property
+    def holding(self) -> bool:
+        """Whether anything is held."""
+        return bool(self._held)
+
     def is_held(self, tags: Iterable[str]) -> bool:
         """Whether one of the tags is."""
         return bool(self._held) and any(tag in self._held for tag in tags)
+
+    def held(self, tags: Iterable[str]) -> tuple[str, ...]:
+        """Those of the tags that are."""
+        return tuple([tag for tag in tags if tag in self._held]) if self._held else ()
+
+    def holds(self, tags: tuple[str, ...]) -> frozenset[int]:
+        """The holds of just these tags."""
+        with self._cutting:
+            return frozenset([hold for hold, held in self._holds.items() if held == tags])
 
     @contextmanager
     def listening(self, tags: Iterable[str]) -> Generator[Heard]:

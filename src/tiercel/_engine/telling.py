@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from tiercel._engine.background import Background
 from tiercel._engine.breaker import LONGEST
@@ -21,6 +21,7 @@ from tiercel.errors import NotAcknowledged, StoreError
 from tiercel.spi import Holds, Witnesses
 
 _log = logging.getLogger("tiercel")
+T = TypeVar("T")
 
 HELD: Final = 30.0
 """Seconds that a change may take before its tags are cut although nobody has said that it is over."""
@@ -37,9 +38,13 @@ class Promise:
     """A cut that the store will make should nobody else do it."""
 
     store: Holds
-    tokens: list[bytes]
-    """Of the holds that are not over."""
     tags: tuple[str, ...]
+    holds: dict[bytes, frozenset[int]] = field(default_factory=dict[bytes, frozenset[int]])
+    """Those that are not over, by their tokens: the id of each here, or none where it may be another's."""
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time holds anew or releases, in the loop of the store."""
+    over: bool = False
+    """It is to be held no longer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +53,8 @@ class _Queued:
 
     tags: tuple[str, ...]
     soft: bool
+    promise: Promise | None = None
+    """What is over by it."""
 
 
 class Telling:
@@ -69,15 +76,13 @@ class Telling:
         Raises:
             NotAcknowledged: The store did not answer; here it is done, and it is queued for the others.
         """
-        session = self._reach.session
-        if session is not None and session.is_elsewhere:
-            there = asyncio.run_coroutine_threadsafe(self.append(tags, soft=soft), session.loop)
-            return await asyncio.wrap_future(there)
+        there = self._in_its_loop(partial(self.append, tags, soft=soft))
+        if there is not None:
+            return await asyncio.shield(there)
         named = ", ".join(tags) or "everything"
         return await self._told(
-            partial(self._reach.store.append, tags, soft=soft),
-            tags,
-            soft=soft,
+            partial(self._do, partial(self._reach.store.append, tags, soft=soft)),
+            _Queued(tags, soft),
             otherwise=f"{named}: invalidated in this process, but the store has not acknowledged it.",
         )
 
@@ -90,35 +95,69 @@ class Telling:
         store = self._reach.store
         if not isinstance(store, Holds):
             return None
+        there = self._in_its_loop(partial(self.promise, tags))
+        if there is not None:
+            return await there
+        promise = Promise(store, tags)
         try:
-            return Promise(store, [await self._reach.do(partial(store.hold, tags, HELD))], tags)
+            await self._reach.do(partial(self._hold, promise))
         except StoreError as error:
             message = f"{', '.join(tags)}: the store did not answer, so the change has not begun. {error}"
             raise NotAcknowledged(message) from error
+        return promise
 
     async def lengthen(self, promise: "Promise") -> None:
         """Have it promised anew, over and over: the store keeps each promise when its time is over."""
         while True:
             await asyncio.sleep(HELD / 3)
-            with contextlib.suppress(StoreError):  # told already; what was promised last stands
-                promise.tokens.append(await self._reach.do(partial(promise.store.hold, promise.tags, HELD)))
-                await self._reach.do(partial(promise.store.release, promise.tokens[0], promise.tags))
-                del promise.tokens[0]
+            there = self._in_its_loop(partial(self._lengthen, promise))
+            await (there or self._lengthen(promise))
 
     async def keep(self, promise: "Promise") -> int:
         """Make the cut that was promised. Raises as `append` does; then the store makes it when its time is over."""
-
-        async def release() -> int:
-            for token in promise.tokens[:-1]:
-                await promise.store.release(token, promise.tags)
-            return await promise.store.release(promise.tokens[-1], promise.tags)
-
+        there = self._in_its_loop(partial(self.keep, promise))
+        if there is not None:
+            return await asyncio.shield(there)
+        promise.over = True
         return await self._told(
-            release,
-            promise.tags,
-            soft=False,
+            partial(self._release, promise),
+            _Queued(promise.tags, soft=False, promise=promise),
             otherwise=f"{', '.join(promise.tags)}: invalidated in this process only, for now.",
         )
+
+    async def _hold(self, promise: "Promise") -> None:
+        """Others may hold the same tags: which hold is ours is known where no other has begun meanwhile."""
+        generation, before = self._stamps.generation, self._stamps.holds(promise.tags)
+        token = await promise.store.hold(promise.tags, HELD)
+        begun = self._stamps.holds(promise.tags) - before
+        is_known = len(begun) == 1 and self._stamps.generation == generation
+        promise.holds[token] = begun if is_known else frozenset()
+
+    async def _lengthen(self, promise: "Promise") -> None:
+        """Once. Whoever ends the change waits for what is under way: else nobody would know of the hold, and end it."""
+        task = self._background.start(self._once_more(promise), where="mutation")
+        self._background.owe(task)
+        await asyncio.shield(task)
+
+    async def _once_more(self, promise: "Promise") -> None:
+        async with promise.asking:
+            with contextlib.suppress(StoreError):  # told already; what was promised last stands
+                if not promise.over:
+                    await self._reach.do(partial(self._hold, promise))
+                if not promise.over:
+                    first = next(iter(promise.holds))
+                    await self._reach.do(partial(promise.store.release, first, promise.tags))
+                    del promise.holds[first]
+
+    async def _release(self, promise: "Promise") -> int:
+        async def release() -> int:
+            *others, last = promise.holds
+            for token in others:
+                await promise.store.release(token, promise.tags)
+            return await promise.store.release(last, promise.tags)
+
+        async with promise.asking:
+            return await self._do(release)
 
     async def applied(self, cut: int) -> tuple[str, ...]:
         """The processes that have applied a cut, or do not trust their memory; none where the store does not know.
@@ -129,6 +168,9 @@ class Telling:
         store = self._reach.store
         if not isinstance(store, Witnesses):
             return ()
+        there = self._in_its_loop(partial(self.applied, cut))
+        if there is not None:
+            return await there
         try:
             return await store.applied(self._stamps.shared(cut), WITNESSED)
         except StoreError as error:
@@ -144,9 +186,16 @@ class Telling:
             with contextlib.suppress(TimeoutError):  # it goes on, and what fails is queued
                 work.result(2.0 * self._reach.deadline)
             return
-        self._put_off(tags, soft=False)
+        self._put_off(_Queued(tags, soft=False))
         if session is not None and session.is_here:
             self._background.owe(self._background.start(self._told_now(), where="invalidation"))
+
+    def _in_its_loop(self, work: Callable[[], Coroutine[object, object, T]]) -> "asyncio.Future[T] | None":
+        """What is begun there, where the store is open in another event loop."""
+        session = self._reach.session
+        if session is None or not session.is_elsewhere:
+            return None
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), session.loop))
 
     async def _told_now(self) -> None:
         with contextlib.suppress(StoreError):  # told already, and tried again
@@ -156,23 +205,21 @@ class Telling:
         with contextlib.suppress(NotAcknowledged):  # told already, and queued
             await self.append(tags)
 
-    async def _told(
-        self, work: Callable[[], Awaitable[int]], tags: tuple[str, ...], *, soft: bool, otherwise: str
-    ) -> int:
+    async def _told(self, work: Callable[[], Awaitable[int]], cut: "_Queued", *, otherwise: str) -> int:
         """Tell the store of a cut, also if whoever asks for that goes away: a change that was made is made."""
-        return await asyncio.shield(self._begin_telling(work, tags, soft=soft, otherwise=otherwise))
+        return await asyncio.shield(self._begin_telling(work, cut, otherwise=otherwise))
 
     def _begin_telling(
-        self, work: Callable[[], Awaitable[int]], tags: tuple[str, ...], *, soft: bool, otherwise: str
+        self, work: Callable[[], Awaitable[int]], cut: "_Queued", *, otherwise: str
     ) -> "asyncio.Future[int]":
         """What is not told is put off. `otherwise` is said to who waits for it; the id of the cut, if all is well."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         async def tell() -> None:
             try:
-                answer.set_result(await self._reach.do(partial(self._in_one_log, work)))
+                answer.set_result(await work())
             except StoreError as error:
-                self._put_off(tags, soft=soft)
+                self._put_off(cut)
                 failure = NotAcknowledged(f"{otherwise} {error}")
                 failure.__cause__ = error
                 answer.set_exception(failure)
@@ -180,13 +227,16 @@ class Telling:
 
         def unless_told(_: object) -> None:
             if not answer.done():  # the loop ends, perhaps before its first step
-                self._queue(tags, soft=soft)
+                self._queue(cut)
                 answer.cancel()
 
         task = self._background.start(tell(), where="invalidation")
         self._background.owe(task)
         task.add_done_callback(unless_told)
         return answer
+
+    async def _do(self, work: Callable[[], Awaitable[int]]) -> int:
+        return await self._reach.do(partial(self._in_one_log, work))
 
     async def _in_one_log(self, work: Callable[[], Awaitable[int]]) -> int:
         """The id of a cut in the log that is followed here: made once more where another has begun meanwhile."""
@@ -196,17 +246,18 @@ class Telling:
             if self._stamps.generation == generation:
                 return self._stamps.own(cut)
 
-    def _put_off(self, tags: tuple[str, ...], *, soft: bool) -> None:
+    def _put_off(self, cut: "_Queued") -> None:
         """Until the store is back; here and now it is done."""
-        self._queue(tags, soft=soft)
+        self._queue(cut)
         self._make_good()
 
-    def _queue(self, tags: tuple[str, ...], *, soft: bool) -> None:
+    def _queue(self, cut: "_Queued") -> None:
+        over = () if cut.promise is None else [hold for holds in cut.promise.holds.values() for hold in holds]
         if len(self._queued) >= QUEUED:
             self._queued.clear()
-            tags, soft = (), False
-        self._queued.append(_Queued(tags, soft))
-        self._stamps.cut_meanwhile(tags, soft=soft)
+            cut = _Queued((), soft=False)
+        self._queued.append(cut)
+        self._stamps.cut_meanwhile(cut.tags, soft=cut.soft, releases=over)
 
     def _make_good(self) -> None:
         """See to it that the store is told when it is back, whether or not anybody asks it for something."""
