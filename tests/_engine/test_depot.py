@@ -897,6 +897,11 @@ class Noting(SimulatedStore):
             self.several()
         return await super().hold(tags, seconds)
 
+    async def applied(self, cut: int, within: float) -> tuple[str, ...]:
+        del cut, within
+        self.loops.append(asyncio.get_running_loop())
+        return ("one",)
+
 
 @pytest.mark.realtime
 async def test_a_change_in_a_second_loop_is_lengthened_in_that_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -912,6 +917,7 @@ async def test_a_change_in_a_second_loop_is_lengthened_in_that_of_the_store(monk
         store.several = partial(asyncio.get_running_loop().call_soon_threadsafe, several.set)
         async with cache.mutation("x"):
             await several.wait()
+        assert (await cache.invalidate("x", wait="all")).applied == ("one",)
 
     await asyncio.to_thread(asyncio.run, changed())
     assert set(store.loops) == {asyncio.get_running_loop()}

@@ -329,7 +329,8 @@ async def test_a_cache_that_is_closed_while_a_change_is_lengthened_lets_that_com
     change = one.engine.mutation((TAG,))
     await change.__aenter__()
     server.latency = 0.01
-    await asyncio.sleep(HELD / 3 + 0.005)
+    await asyncio.sleep(HELD / 3 + 0.015)
+    assert len(server.space("tiercel").holds) == 2, "the answer is on its way"
     await one.engine.background.aclose()
     await _over(change)
     assert not server.space("tiercel").holds
@@ -404,10 +405,36 @@ async def test_what_another_holds_stays_held_where_our_own_could_not_be_released
         with pytest.raises(NotAcknowledged):
             async with one.engine.mutation((TAG,)):
                 server.refuses = True
-        assert one.engine.stamps.is_held([TAG])
+        assert len(one.engine.stamps.holds((TAG,))) == 1, "theirs"
         server.refuses = False
         await asyncio.sleep(HELD / 2)
         assert (await one.get()).said == HELD_BACK
+
+
+class LateAnswer(SimulatedStore):
+    """What it has held may be lost when it says so."""
+
+    async def hold(self, tags: Any, seconds: float) -> bytes:
+        token = await super().hold(tags, seconds)
+        await asyncio.sleep(0.02)
+        return token
+
+
+async def test_what_another_holds_is_not_taken_for_ours_in_a_log_that_has_lost_ours() -> None:
+    async with shops(Say(), count=1) as (server, origin, (other,)), other.engine.mutation((TAG,)):
+        one = Shop(origin, store=LateAnswer(server))
+        await one.engine.invalidate(["x"])
+        asyncio.get_running_loop().call_later(0.01, server.fail_over, 1)
+        with pytest.raises(NotAcknowledged):
+            async with one.engine.mutation((TAG,)):
+                assert one.engine.stamps.generation > 1
+                assert list(server.space("tiercel").holds) == [1]
+                server.refuses = True
+        assert one.engine.stamps.is_held([TAG])
+        server.refuses = False
+        await one.engine.background.aclose()
+        assert one.engine.depot is not None
+        await one.engine.depot.aclose()
 
 
 async def test_holds_of_which_nobody_knows_whose_they_are_stay_until_the_store_ends_them() -> None:
@@ -418,10 +445,10 @@ async def test_holds_of_which_nobody_knows_whose_they_are_stay_until_the_store_e
         await asyncio.gather(first.__aenter__(), second.__aenter__())
         server.refuses = True
         with pytest.raises(NotAcknowledged):
-            await _over(first)
-        assert one.engine.stamps.is_held([TAG])
-        with pytest.raises(NotAcknowledged):
             await _over(second)
+        assert one.engine.stamps.is_held([TAG]), "the first goes on"
+        with pytest.raises(NotAcknowledged):
+            await _over(first)
         server.refuses = False
         await asyncio.sleep(HELD + 1)
         assert not one.engine.stamps.is_held([TAG])

@@ -43,8 +43,6 @@ class Promise:
     """Those that are not over, by their tokens: the id of each here, or none where it may be another's."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time holds anew or releases, in the loop of the store."""
-    over: bool = False
-    """It is to be held no longer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +116,6 @@ class Telling:
         there = self._in_its_loop(partial(self.keep, promise))
         if there is not None:
             return await asyncio.shield(there)
-        promise.over = True
         return await self._told(
             partial(self._release, promise),
             _Queued(promise.tags, soft=False, promise=promise),
@@ -142,12 +139,10 @@ class Telling:
     async def _once_more(self, promise: "Promise") -> None:
         async with promise.asking:
             with contextlib.suppress(StoreError):  # told already; what was promised last stands
-                if not promise.over:
-                    await self._reach.do(partial(self._hold, promise))
-                if not promise.over:
-                    first = next(iter(promise.holds))
-                    await self._reach.do(partial(promise.store.release, first, promise.tags))
-                    del promise.holds[first]
+                await self._reach.do(partial(self._hold, promise))
+                first = next(iter(promise.holds))
+                await self._reach.do(partial(promise.store.release, first, promise.tags))
+                del promise.holds[first]
 
     async def _release(self, promise: "Promise") -> int:
         async def release() -> int:
