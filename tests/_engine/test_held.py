@@ -425,11 +425,13 @@ async def test_what_another_holds_is_not_taken_for_ours_in_a_log_that_has_lost_o
         one = Shop(origin, store=LateAnswer(server))
         await one.engine.invalidate(["x"])
         asyncio.get_running_loop().call_later(0.01, server.fail_over, 1)
+        change = one.engine.mutation((TAG,))
+        await change.__aenter__()
+        assert one.engine.stamps.generation > 1
+        assert list(server.space("tiercel").holds) == [1]
+        server.refuses = True
         with pytest.raises(NotAcknowledged):
-            async with one.engine.mutation((TAG,)):
-                assert one.engine.stamps.generation > 1
-                assert list(server.space("tiercel").holds) == [1]
-                server.refuses = True
+            await _over(change)
         assert one.engine.stamps.is_held([TAG])
         server.refuses = False
         await one.engine.background.aclose()
