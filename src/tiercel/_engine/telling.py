@@ -223,7 +223,8 @@ class Telling:
         def unless_told(_: object) -> None:
             if not answer.done():  # the loop ends, perhaps before its first step
                 self._queue(cut)
-                answer.cancel()
+                answer.set_exception(NotAcknowledged(f"{otherwise} The cache was closed before that."))
+                answer.exception()  # as above
 
         task = self._background.start(tell(), where="invalidation")
         self._background.owe(task)
