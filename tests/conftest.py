@@ -29,6 +29,11 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest: a file is one process's, and the others are done long before it is."""
+    items.sort(key=lambda item: "simulation" not in item.path.parts)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that looks at what only a caller of an application sees says so by its mark."""
     if "road" in metafunc.fixturenames:
