@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,8 +171,8 @@ class Asking:
             *[({"database_url": f"sqlite+aiosqlite:///{nowhere}"}, each, 1) for each in OF_THE_DATABASE],
             ({"rate": "1/hour"}, "", 2),
         ):
-            app = surrounded(Parts.made_for(settings.model_copy(update=lacking)))
-            async with client_of(app) as shop:
+            parts = Parts.made_for(settings.model_copy(update=lacking))
+            async with aclosing(parts.database), client_of(surrounded(parts)) as shop:
                 for operation in operations(self._document):
                     if operation.what == asked or (not asked and operation.path.startswith(("/api/", "/graphql"))):
                         for _ in range(times):
@@ -187,8 +188,8 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\
 
 async def go_wrong_with_files(asking: Asking, shop: AsyncClient, settings: Settings, who: dict[str, str]) -> None:
     """In ways that need a file: Range beside it, another that is faster, one that never comes in."""
-    app = surrounded(Parts.made_for(settings.model_copy(update={"upload_time": timedelta(seconds=0.05)})))
-    async with client_of(app) as hasty:
+    parts = Parts.made_for(settings.model_copy(update={"upload_time": timedelta(seconds=0.05)}))
+    async with aclosing(parts.database), client_of(surrounded(parts)) as hasty:
         for version in ("v1", "v2"):
             place = f"http://shop/api/{version}/products/1/files"
             named: dict[str, Any] = {"params": {"name": "ring.png"}, "headers": who}
