@@ -70,7 +70,7 @@ bench: $(VENV)/.dev  ## the benchmarks; QUICK=1 for the short ones
 
 # All tests of a file run in one process, so that what they share is started once; files in their order, and not by
 # how many tests they have: the longest are not those with the most.
-ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
+ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: check unit storefront docs  ## everything: lint, types, layers, tests with coverage, documentation
 

@@ -1,7 +1,6 @@
 """What every test stands on: `async def` tests run in virtual time, unless marked `realtime`."""
 
 import asyncio
-from collections.abc import Generator
 
 import httpx
 import pytest
@@ -49,17 +48,3 @@ def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         monkeypatch.setattr(httpx, "ASGITransport", wire.ServedTransport)
         monkeypatch.setattr(wire, "_served", {})
     return str(request.param)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test that used up its time limit: what the alarm raises may end in a task that nobody awaits."""
-    report = yield
-    own = item.get_closest_marker("timeout")
-    limit = float(own.args[0] if own else item.config.getini("timeout"))
-    if report.passed and call.duration >= limit:
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} took {call.duration:.0f} s; its time limit is {limit:.0f} s"
-    return report

@@ -11,7 +11,7 @@ from running import Answer, Service, service, until
 
 from tiercel.stores.redis import DELTA
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.realtime
 
 WORKERS = 3
 

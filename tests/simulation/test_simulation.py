@@ -46,7 +46,6 @@ def played(seed: int, **how: Any) -> Play:
     return run_virtual(play())
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_no_read_returns_what_an_acknowledged_invalidation_forbids(first: int) -> None:
     plays = {seed: played(seed) for seed in range(first, min(first + BATCH, SEEDS))}
@@ -271,7 +270,6 @@ class AsOfNow(SimulatedStore):
         return self._log is not None
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "mutant",
     [
@@ -283,7 +281,6 @@ def test_an_engine_that_is_wrong_is_caught(mutant: Callable[[Shop], None]) -> No
     assert any(played(seed, prepare=mutant).violations for seed in range(MUTANT_SEEDS))
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "mutant",
     [NoCheck, SkipsRecords, NoTrimCheck, NoEpoch, AsOfNow, HoldIsNoCut, TellsNoNewcomer],

@@ -293,7 +293,6 @@ async def _replayed(settings: Settings) -> None:
 # ---------------------------------------------------------------------------------------------------------- with Redis
 
 
-@pytest.mark.timeout(120)
 def test_the_workers_writes_invalidate_what_every_process_has_cached(shared: Settings) -> None:
     with ExitStack() as running:
         places = [running.enter_context(serving(shared)) for _ in range(2)]
@@ -315,7 +314,6 @@ def test_the_workers_writes_invalidate_what_every_process_has_cached(shared: Set
             assert is_hit(shop.get("/products/3"))
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("where", ["in this process", "through Redis"])
 def test_a_process_killed_between_commit_and_publish_loses_no_event(soon: Settings, redis: Server, where: str) -> None:
     redis.ask("FLUSHALL")
@@ -341,7 +339,6 @@ def test_a_process_killed_between_commit_and_publish_loses_no_event(soon: Settin
             assert soon_.asking()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("moment", ["within", "after"])
 def test_what_a_worker_was_killed_at_another_claims_and_does_once(shared: Settings, redis: Server, moment: str) -> None:
     put(redis, placed())
@@ -360,7 +357,6 @@ def test_what_a_worker_was_killed_at_another_claims_and_does_once(shared: Settin
     assert consumers_of(redis) == 1
 
 
-@pytest.mark.timeout(120)
 def test_an_event_that_fails_too_often_becomes_a_dead_letter_that_can_be_replayed(
     shared: Settings, redis: Server
 ) -> None:
@@ -383,7 +379,6 @@ def test_an_event_that_fails_too_often_becomes_a_dead_letter_that_can_be_replaye
     asyncio.run(_shown(impatient))
 
 
-@pytest.mark.timeout(120)
 def test_an_event_that_kills_whoever_takes_it_becomes_a_dead_letter(
     shared: Settings, redis: Server, tmp_path: Path
 ) -> None:
@@ -400,7 +395,6 @@ def test_an_event_that_kills_whoever_takes_it_becomes_a_dead_letter(
     assert ask(impatient, "SELECT quantity FROM sales") == []
 
 
-@pytest.mark.timeout(120)
 def test_what_is_no_event_becomes_a_dead_letter_at_once(shared: Settings, redis: Server) -> None:
     later = {"name": "order.returned", "id": "7", "at": "2030-01-01T00:00:00Z"}
     for text in ("{", json.dumps(later), json.dumps({"data": "x"})):
@@ -419,7 +413,6 @@ def test_what_is_no_event_becomes_a_dead_letter_at_once(shared: Settings, redis:
     assert "order.returned" in printed.getvalue()
 
 
-@pytest.mark.timeout(120)
 def test_while_redis_is_down_orders_are_taken_and_their_events_wait(soon: Settings, tmp_path: Path) -> None:
     redis = Server(tmp_path)
     settings = soon.model_copy(update={"events_url": redis.url})
@@ -439,7 +432,6 @@ def test_while_redis_is_down_orders_are_taken_and_their_events_wait(soon: Settin
         redis.end()
 
 
-@pytest.mark.timeout(120)
 def test_a_worker_whose_redis_has_forgotten_everything_ends_to_be_started_again(
     shared: Settings, redis: Server
 ) -> None:

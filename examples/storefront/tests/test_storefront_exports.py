@@ -156,7 +156,6 @@ async def test_an_export_is_streamed_while_it_is_stored_and_whoever_comes_meanwh
         assert len(shop.selected) == 1
 
 
-@pytest.mark.timeout(120)
 async def test_an_export_that_is_larger_than_the_cache_is_streamed_in_little_memory(either: Settings) -> None:
     async with shop_with(either, cache_memory="1MB") as shop:
         size, most = 0, 0

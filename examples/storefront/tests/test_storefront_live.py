@@ -80,7 +80,6 @@ def two(place: Settings, redis: Server) -> Iterator[tuple[Shop, Shop]]:
 # --------------------------------------------------------------------------------------------------- past the cache
 
 
-@pytest.mark.timeout(120)
 @SERVED
 def test_live_stock_passes_the_cache_untouched_and_its_first_byte_comes_at_once(
     settings: Settings, program: str, factory: str
@@ -148,7 +147,6 @@ def test_who_was_away_for_too_long_is_told_so(two: tuple[Shop, Shop], listening:
         assert {client.next()["stock"]} <= {1, 2}
 
 
-@pytest.mark.timeout(120)
 def test_redis_may_go_and_come_back_empty_and_who_listens_hears_of_both(settings: Settings, tmp_path: Path) -> None:
     redis = Server(tmp_path).start()
     shared = settings.model_copy(update={"events_url": redis.url})
@@ -400,7 +398,6 @@ async def test_what_redis_keeps_is_bounded(settings: Settings, redis: Server) ->
 # ------------------------------------------------------------------------------------------------------------ the end
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @SERVED
 def test_the_server_ends_at_once_also_while_clients_listen(

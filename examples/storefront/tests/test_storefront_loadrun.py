@@ -25,8 +25,6 @@ from storefront.settings import Settings
 
 QUIET = Console(quiet=True)
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def plan_of(given: Settings, place: Path, **more: object) -> Plan:
     shared = given.model_copy(update={"cache_url": f"local://{place}/cache"})

@@ -442,7 +442,6 @@ async def test_files_of_the_page_are_kept_for_ever_and_come_from_the_cache(shop:
         assert (await shop.get(f"http://shop/docs/{wrong}")).status_code == 404
 
 
-@pytest.mark.timeout(150)  # a browser, on a machine that has other work
 def test_a_browser_shows_the_page_and_asks_no_other_host(settings: Settings, tmp_path: Path) -> None:
     log = tmp_path / "network.json"
     with serving(settings) as place:

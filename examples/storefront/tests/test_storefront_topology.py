@@ -40,8 +40,6 @@ OFTEN: dict[str, Any] = dict.fromkeys(("rate", "rate_search", "rate_login", "rat
 
 Listening = Callable[[str], AbstractContextManager[ByEvents | ByWebSocket]]
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def whole(three: Path) -> Iterator[Topology]:
