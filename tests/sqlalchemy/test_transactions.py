@@ -188,6 +188,23 @@ def test_a_commit_in_text_of_what_another_has_prepared_hits_everything() -> None
     assert (found.commits, found.anything, found.unknown) == (True, True, False)
 
 
+@pytest.mark.parametrize(
+    ("sql", "changes", "commits"),
+    [
+        ("SET LOCAL lock_timeout = 1; UPDATE products SET price = 1", True, False),
+        ("BEGIN; DELETE FROM reviews; COMMIT;", True, True),
+        ("SELECT '--'; TRUNCATE reviews", True, False),
+        ("SELECT 'it''s --', 1; TRUNCATE reviews", True, False),
+        ("SELECT 1; -- UPDATE products", False, False),
+        ("/* a; b */ SELECT 1;", False, False),
+        ("SHOW timezone; SELECT 1", False, False),
+    ],
+)
+def test_of_several_statements_in_one_text_none_is_overlooked(sql: str, *, changes: bool, commits: bool) -> None:
+    found = footprint(None, sql)
+    assert (found.anything, found.commits) == (changes, commits)
+
+
 def test_a_commit_that_fails_hits_too_for_nobody_knows_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = create_engine(shop.engine.url)
 

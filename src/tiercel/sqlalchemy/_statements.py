@@ -9,7 +9,7 @@ them before. A compiled statement is kept by SQLAlchemy, so this happens once fo
 # What a statement consists of is private, and typed otherwise by each release.
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
@@ -27,7 +27,8 @@ Pins = tuple[tuple[Column[Any], str], ...]
 """The columns of a primary key, each with the parameter that it is equal to."""
 
 _NESTED: Final = re.compile(r"\b(select|table|values|from|join|call|execute)\b", re.IGNORECASE)
-_COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT: Final = re.compile(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
+"""Or, as a group, a literal, in which may stand what only looks like one."""
 _WORD: Final = re.compile(r"\w+")
 _READS: Final = frozenset({"select", "values", "table"})
 _CHANGES: Final = frozenset({"insert", "update", "delete", "merge", "replace", "truncate"})
@@ -232,7 +233,16 @@ def _statement(compiled: Any) -> Any:
 
 
 def _of_text(sql: str) -> Footprint:
-    words = _WORD.findall(_COMMENT.sub("", sql).lower())
+    """Of all statements in it: some drivers take several at once. A semicolon in a literal makes two of one."""
+    parts = _COMMENT.sub(r"\1", sql).lower().split(";")
+    found = [_of_words(words) for words in map(_WORD.findall, parts) if words] or [_of_words([])]
+    if len(found) == 1:
+        return found[0]
+    unknown, anything = any(one.unknown for one in found), any(one.anything for one in found)
+    return Footprint(unknown=unknown, anything=anything, commits=any(one.commits for one in found))
+
+
+def _of_words(words: Sequence[str]) -> Footprint:
     first = words[0] if words else ""
     if first in {"commit", "end"}:
         return Footprint(commits=True, anything="prepared" in words)  # which another transaction has changed
