@@ -1,5 +1,6 @@
 """The stock as it changes, over HTTP and WebSocket. The cache passes both on as they come."""
 
+import contextlib
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -76,12 +77,10 @@ async def _tell(websocket: WebSocket, listener: Listener, heartbeat: float) -> N
         while (await websocket.receive())["type"] != "websocket.disconnect":
             pass  # whatever it says, nobody has asked
 
-    try:
+    with contextlib.suppress(WebSocketDisconnect):  # while it was told something: nobody is left to tell
         await tell(listener, emit, gone(), heartbeat)
         if listener.over.is_set():
             await last_word(websocket.close(GOING_AWAY if listener.why == "closing" else TRY_AGAIN))
-    except WebSocketDisconnect:
-        pass
 
 
 def _message(told: Told) -> dict[str, object]:
