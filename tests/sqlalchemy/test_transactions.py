@@ -3,18 +3,20 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from shelves import Label, Maker, Product, Review, Shop
 from sqlalchemy import Engine, Integer, String, create_engine, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, scoped_session, sessionmaker
 
 from tiercel import Cache, ConfigurationError
 from tiercel._engine.reading import PARTS
-from tiercel.sqlalchemy import track
-from tiercel.sqlalchemy._statements import footprint
+from tiercel.sqlalchemy import _source, track
+from tiercel.sqlalchemy._statements import Footprint, footprint, noting
 
 
 def name_of(session: Session, number: int = 1) -> Any:
@@ -108,12 +110,19 @@ def test_savepoints_in_text_are_savepoints(shop: Shop) -> None:
     assert fell(shop)
 
 
-def test_a_savepoint_without_a_transaction_is_committed_by_the_driver_of_sqlite(shop: Shop) -> None:
+@pytest.mark.parametrize("goes", [None, asyncio.CancelledError()])
+def test_a_savepoint_without_a_transaction_is_committed_by_the_driver_of_sqlite(
+    shop: Shop, goes: BaseException | None
+) -> None:
+    """Nor is it undone with the connection, as where a later statement is cancelled."""
     shop.tags_of(name_of)
     with shop.engine.connect() as connection:
         with connection.begin_nested():
             connection.execute(update(Product).where(Product.id == 1).values(name="new"))
-        connection.rollback()
+        if goes is None:
+            connection.rollback()
+        else:
+            connection.invalidate(goes)
     with shop.sessions() as session:
         kept = name_of(session) == "new"
     assert fell(shop) or not kept
@@ -195,14 +204,54 @@ def test_a_commit_in_text_of_what_another_has_prepared_hits_everything() -> None
         ("BEGIN; DELETE FROM reviews; COMMIT;", True, True),
         ("SELECT '--'; TRUNCATE reviews", True, False),
         ("SELECT 'it''s --', 1; TRUNCATE reviews", True, False),
-        ("SELECT 1; -- UPDATE products", False, False),
+        ("SELECT E'\\' -- '; UPDATE reviews SET stars = 0; COMMIT; --'", True, True),
+        ("WITH one AS (SELECT '--' AS n) UPDATE reviews SET stars = 0", True, False),
+        ("/* old: /* x */ select */ UPDATE reviews SET stars = 0", True, False),
+        ("SELECT stars FROM reviews -- ; of", False, False),
         ("/* a; b */ SELECT 1;", False, False),
         ("SHOW timezone; SELECT 1", False, False),
+        ("SET x = 1;\n", False, False),
     ],
 )
-def test_of_several_statements_in_one_text_none_is_overlooked(sql: str, *, changes: bool, commits: bool) -> None:
+def test_in_text_no_statement_is_overlooked_wherever_it_stands(sql: str, *, changes: bool, commits: bool) -> None:
     found = footprint(None, sql)
     assert (found.anything, found.commits) == (changes, commits)
+
+
+def test_a_guess_at_a_commit_keeps_the_real_one_from_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def guessed(compiled: Any, sql: str) -> Footprint:
+        return replace(footprint(compiled, sql), commits=True)
+
+    monkeypatch.setattr(_source, "footprint", guessed)
+    shop.tags_of(name_of)
+    with shop.engine.begin() as connection:
+        connection.execute(update(Product).values(name="new"))
+        assert fell(shop), "cut, in doubt"
+        assert not fell(shop)
+    assert fell(shop)
+
+
+returning = text("update products set name = 'new' returning id").columns(Product.id)
+
+
+@pytest.mark.parametrize("statement", [returning, select(Product).where(Product.id.in_(select(returning.cte().c.id)))])
+def test_text_whose_columns_are_named_may_change_something_too(statement: Any) -> None:
+    dialect = cast("Any", postgresql).dialect()
+    dialect.statement_compiler = noting(dialect.statement_compiler)
+    compiled = statement.compile(dialect=dialect)
+    assert footprint(compiled, str(compiled)).anything
+
+
+def test_of_many_rows_of_which_one_cannot_be_added_those_before_it_may_be_there(shop: Shop) -> None:
+    shop.tags_of(lambda s: s.get(Label, 3))
+    with shop.engine.begin() as connection:
+        with pytest.raises(IntegrityError):
+            connection.execute(insert(Label), [{"id": 3, "text": "x"}, {"id": 1, "text": "there already"}])
+        assert not fell(shop)
+    with shop.sessions() as session:
+        there = session.get(Label, 3) is not None
+    assert fell(shop) or not there
+    assert there
 
 
 def test_a_commit_that_fails_hits_too_for_nobody_knows_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

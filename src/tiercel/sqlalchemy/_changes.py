@@ -18,12 +18,12 @@ _SAVEPOINT: Final = re.compile(
 class Changes:
     """Of one transaction, since `born`: what its snapshot shows is no younger."""
 
-    __slots__ = ("_layers", "born", "released")
+    __slots__ = ("_layers", "born", "releasing")
 
     def __init__(self, born: int) -> None:
         self.born = born
-        self.released = False
-        """A savepoint was released: a driver that has begun no transaction before it has committed what was in it."""
+        self.releasing = False
+        """The last statement releases a savepoint."""
         self._layers: list[tuple[str, _Layer]] = [("", _Layer())]
 
     @property
@@ -59,6 +59,7 @@ class Changes:
     def heard(self, sql: str) -> None:
         """A statement that may be about a savepoint."""
         found = _SAVEPOINT.match(sql)
+        self.releasing = False
         if found is None:
             return
         verb, name = found["verb"].upper(), found["name"].strip('"`[];').lower()
@@ -73,7 +74,7 @@ class Changes:
         if verb.startswith("ROLLBACK"):
             self._layers.append((name, _Layer()))
             return
-        self.released = True
+        self.releasing = True
         for _, layer in gone:
             self._merge(layer)
 

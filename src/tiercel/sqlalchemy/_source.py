@@ -71,14 +71,13 @@ class Source:
         found, changes = footprint(context.compiled, sql), self._changes(connection)
         told: object = context.execution_options.get(TABLES)
         named = None if told is None else self._named(told, sql)
+        changes.heard(sql)
         if found.reads or found.unknown or (named and not found.changed):
             self._read(found, context, changes, named)
         if found.changed:
             self._change(found, context, changes, named)
             if found.inserts is not None and _commits_itself(connection):
                 changes.rows(found.inserts.name, [None])
-        else:
-            changes.heard(sql)
 
     def _named(self, told: object, sql: str) -> list[str]:
         """The tables that text says it is about. They are believed; but one that nobody knows may be misspelled."""
@@ -186,23 +185,30 @@ class Source:
     def _rolled_back(self, connection: Connection, *_: object) -> None:
         if connection.closed or connection.invalidated:
             return  # and what it was going to change is gone with it
-        changes, promise = self._taken(connection), connection.info.pop(_PROMISE, None)
+        promise = connection.info.pop(_PROMISE, None)
+        self._taken(connection)
         if isinstance(promise, Promise):
             promise.keep()
-        if changes.released and self._dialect.name == "sqlite":
-            self._promise(changes).keep()  # its driver may have begun no transaction before the savepoint
 
     def _executed(
         self, connection: Connection, _cursor: object, sql: str, _parameters: object, context: Any, _many: object
     ) -> None:
-        if _commits_itself(connection) or footprint(context.compiled, sql).commits:
+        if _commits_itself(connection):
             self._promise(self._taken(connection)).keep()
+            return
+        changes = self._changes(connection)
+        # The driver of SQLite may have begun no transaction before a savepoint, which commits when it is released.
+        if footprint(context.compiled, sql).commits or (changes.releasing and self._dialect.name == "sqlite"):
+            self._promise(changes).keep()  # and it is not forgotten: in text, a commit may be a guess
 
     def _failed(self, failure: ExceptionContext) -> None:
         """What commits itself may have been committed, in part or as a whole."""
         connection, sql, context = failure.connection, failure.statement, failure.execution_context
-        if connection is not None and sql is not None and context is not None:  # else it failed before, or after it
-            self._executed(connection, None, sql, None, context, None)
+        if connection is None or sql is None or context is None:
+            return  # it failed before, or after it
+        if (table := footprint(context.compiled, sql).inserts) is not None:
+            self._changes(connection).rows(table.name, [None])  # of many rows some may have been added
+        self._executed(connection, None, sql, None, context, None)
 
     def _promise(self, changes: Changes) -> Promise:
         return Promise(self.cache, changes.tags(self.names))

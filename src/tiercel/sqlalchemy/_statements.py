@@ -29,9 +29,12 @@ Pins = tuple[tuple[Column[Any], str], ...]
 _NESTED: Final = re.compile(r"\b(select|table|values|from|join|call|execute)\b", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
 """Or, as a group, a literal, in which may stand what only looks like one."""
+_NESTING: Final = "*/"
+"""What is left of a comment that has another in it."""
 _WORD: Final = re.compile(r"\w+")
 _READS: Final = frozenset({"select", "values", "table"})
 _CHANGES: Final = frozenset({"insert", "update", "delete", "merge", "replace", "truncate"})
+_COMMITS: Final = frozenset({"commit", "end"})
 _NEITHER: Final = frozenset(
     {"analyze", "begin", "deallocate", "listen", "lock", "notify", "pragma", "prepare", "release"}
     | {"reset", "rollback", "savepoint", "set", "show", "start", "unlisten", "vacuum"}
@@ -50,6 +53,8 @@ class Notes:
     nested: bool = False
     unknown: bool = False
     """There was text in which anything may stand."""
+    anything: bool = False
+    """There was text that may change anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +109,12 @@ class _Noting:
     def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> Any:
         self.notes.unknown |= not self.stack or bool(kw.get("asfrom") or _NESTED.search(textclause.text))
         return cast("Any", super()).visit_textclause(textclause, *args, **kw)
+
+    def visit_textual_select(self, taf: Any, *args: Any, **kw: Any) -> Any:
+        text: str = cast("Any", super()).visit_textual_select(taf, *args, **kw)
+        self.notes.unknown = True
+        self.notes.anything |= not _CHANGES.isdisjoint(_words(text))
+        return text
 
     def visit_tstring(self, tstring: Any, *args: Any, **kw: Any) -> Any:
         self.notes.unknown = True
@@ -217,13 +228,14 @@ def _made(compiled: Any, sql: str) -> Footprint:
     tables = tuple(dict.fromkeys([name for table in notes.tables for name in sources(table)]))
     if not notes.changed:
         row = _row(compiled, statement, notes)
-        return Footprint(reads=tables, row=row, unknown=notes.unknown)
-    alone = len(notes.changed) == 1 and isinstance(statement, Insert | Update | Delete)
+        return Footprint(reads=tables, row=row, unknown=notes.unknown, anything=notes.anything)
+    alone = len(notes.changed) == 1 and isinstance(statement, Insert | Update | Delete) and not notes.anything
     if alone and not statement._returning:
         return _changing(compiled, statement)
     changed = tuple(dict.fromkeys([name for one in notes.changed for name in _reached(compiled, one)]))
     # What it returns is read; of what a part of it has returned, all the rest may be made.
-    return Footprint(reads=tuple(dict.fromkeys((*tables, *changed))), unknown=notes.unknown, changes=changed)
+    reads = tuple(dict.fromkeys((*tables, *changed)))
+    return Footprint(reads=reads, unknown=notes.unknown, changes=changed, anything=notes.anything)
 
 
 def _statement(compiled: Any) -> Any:
@@ -233,22 +245,30 @@ def _statement(compiled: Any) -> Any:
 
 
 def _of_text(sql: str) -> Footprint:
-    """Of all statements in it: some drivers take several at once. A semicolon in a literal makes two of one."""
-    parts = _COMMENT.sub(r"\1", sql).lower().split(";")
-    found = [_of_words(words) for words in map(_WORD.findall, parts) if words] or [_of_words([])]
-    if len(found) == 1:
-        return found[0]
-    unknown, anything = any(one.unknown for one in found), any(one.anything for one in found)
-    return Footprint(unknown=unknown, anything=anything, commits=any(one.commits for one in found))
+    """Of all statements in it, of which some drivers take several at once. In doubt it may change anything."""
+    said, bare = _words(sql), _COMMENT.sub(r"\1", sql)
+    found = [_of_words(words, said) for words in map(_words, bare.split(";")) if words] or [_of_words([], said)]
+    # Where a literal or a comment ends, each database has rules of its own.
+    hidden = _NESTING in bare or (";" in sql.rstrip("; \n") and not _CHANGES.isdisjoint(said))
+    return Footprint(
+        unknown=hidden or any(one.unknown for one in found),
+        anything=hidden or any(one.anything for one in found),
+        commits=any(one.commits for one in found) or (hidden and not _COMMITS.isdisjoint(said)),
+    )
 
 
-def _of_words(words: Sequence[str]) -> Footprint:
+def _words(sql: str) -> list[str]:
+    return _WORD.findall(sql.lower())
+
+
+def _of_words(words: Sequence[str], said: Sequence[str]) -> Footprint:
+    """Of one statement; `said` are all words of its text, also in comments and literals."""
     first = words[0] if words else ""
-    if first in {"commit", "end"}:
+    if first in _COMMITS:
         return Footprint(commits=True, anything="prepared" in words)  # which another transaction has changed
     if first in _NEITHER:
         return Footprint()
-    if first in _READS or (first == "with" and _CHANGES.isdisjoint(words)):
+    if first in _READS or (first == "with" and _CHANGES.isdisjoint(said)):
         return Footprint(unknown=True)
     return Footprint(unknown=first not in _CHANGES or "returning" in words, anything=True)
 
