@@ -438,7 +438,7 @@ class Cache:
 
         Raises:
             ConfigurationError: A tag is no string; before anything is changed.
-            NotAcknowledged: The store could not be told; before or after.
+            NotAcknowledged: The store could not be told; before or after. What the change itself raises goes before.
 
         Example:
             >>> async def rename(session, cache):

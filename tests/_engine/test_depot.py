@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -968,6 +968,74 @@ async def test_a_thread_that_invalidates_while_the_loop_is_busy_hears_no_timeout
     assert await cache.get("limit") is None
     await asyncio.to_thread(thread.join)
     await cache.aclose()
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("awaits", [True, False])
+def test_no_invalidation_is_lost_with_the_loop_that_has_the_store_open(tmp_path: Path, *, awaits: bool) -> None:
+    """Its last turn is a busy one: what it is handed meanwhile never begins."""
+    cache, begun = Cache(f"local://{tmp_path}"), threading.Event()
+
+    async def first() -> None:
+        await cache.set("limit", 1, ttl=60, tags="x")
+        begun.set()
+        time.sleep(0.3)  # noqa: ASYNC251 - as described
+
+    def invalidate() -> None:
+        begun.wait()
+        if awaits:
+            asyncio.run(acknowledged())
+        else:
+            cache.engine.invalidate_now(["x"])
+
+    async def acknowledged() -> None:
+        with suppress(NotAcknowledged):  # it may come while that loop is not over yet
+            await cache.invalidate("x")
+        await cache.aclose()
+
+    async def looked(at: Cache) -> object:
+        try:
+            return await at.get("limit")
+        finally:
+            await at.aclose()
+
+    thread = threading.Thread(target=invalidate)
+    thread.start()
+    asyncio.run(first())
+    thread.join()
+    assert asyncio.run(looked(cache)) is None
+    assert asyncio.run(looked(Cache(f"local://{tmp_path}"))) is None
+
+
+@pytest.mark.realtime
+def test_threads_of_a_program_without_an_event_loop_tell_the_store_at_once(tmp_path: Path) -> None:
+    one, other = Cache(f"local://{tmp_path}"), Cache(f"local://{tmp_path}")
+
+    async def known(value: int | None) -> None:
+        for number in range(8):
+            if value is not None:
+                await other.set(f"limit {number}", value, ttl=60, tags=f"x{number}")
+            assert await other.get(f"limit {number}") == value
+
+    async def told() -> None:
+        await known(1)
+        threads = [threading.Thread(target=one.engine.invalidate_now, args=([f"x{number}"],)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        await asyncio.sleep(1.1)
+        await known(None)
+        await other.aclose()
+
+    asyncio.run(told())
+
+
+@pytest.mark.realtime
+def test_a_program_without_an_event_loop_says_what_its_store_has_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache("redis://127.0.0.1:1")  # nobody listens there
+    cache.engine.invalidate_now(["x"])
+    assert "1 invalidations are lost if this process ends" in caplog.text
 
 
 async def test_nothing_is_said_to_be_kept_for_longer_than_a_store_can_count() -> None:

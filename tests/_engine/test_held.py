@@ -336,6 +336,89 @@ async def test_a_cache_that_is_closed_while_a_change_is_lengthened_lets_that_com
     assert not server.space("tiercel").holds
 
 
+class Late(SimulatedStore):
+    """The answer to a hold takes its time."""
+
+    async def hold(self, tags: Any, seconds: float) -> bytes:
+        token = await super().hold(tags, seconds)
+        await asyncio.sleep(0.2)
+        return token
+
+
+@pytest.mark.parametrize("cancelled", [0.05, 0.1, 0.2, None])
+async def test_a_change_that_never_begins_leaves_no_hold_behind(cancelled: float | None) -> None:
+    """Its caller goes away, or the deadline of the store is over, while the store is about to tell what it holds."""
+    server = SimulatedServer()
+    one = Shop(Say(), store=Late(server), deadline=0.1 if cancelled is None else 1.0)
+    await one.engine.invalidate(["x"])
+    begun = asyncio.create_task(one.engine.mutation((TAG,)).__aenter__())
+    if cancelled is None:
+        with pytest.raises(NotAcknowledged, match="has not begun"):
+            await begun
+    else:
+        await asyncio.sleep(cancelled)
+        begun.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await begun
+    assert len(server.space("tiercel").holds) == 1
+    await asyncio.sleep(0.3)
+    assert not server.space("tiercel").holds
+    assert not one.engine.stamps.is_held([TAG])
+    await one.engine.background.aclose()
+
+
+async def test_a_hold_that_is_lengthened_too_late_is_released_with_the_change_or_after_it() -> None:
+    server = SimulatedServer()
+    store = Late(server)
+    one = Shop(Say(), store=store, deadline=0.3)
+    async with one.engine.mutation((TAG,)):
+        one.engine.depot.cuts._reach.deadline = 0.1  # type: ignore[union-attr]
+        await asyncio.sleep(HELD / 3 + 0.15)
+        assert len(server.space("tiercel").holds) == 2, "it is given up; the store is still about to tell"
+    assert len(server.space("tiercel").holds) == 1
+    await asyncio.sleep(0.3)
+    assert not server.space("tiercel").holds
+    await one.engine.background.aclose()
+
+
+async def test_what_a_change_raises_goes_before_what_the_store_has_not_acknowledged() -> None:
+    async with shops(Say()) as (server, _, (one, _)):
+
+        async def fails() -> None:
+            async with one.engine.mutation((TAG,)):
+                server.refuses = True
+                message = "no such price"
+                raise ValueError(message)
+
+        async def waits() -> None:
+            async with one.engine.mutation(("x",)):
+                server.refuses = True
+                await asyncio.sleep(5)
+
+        with pytest.raises(ValueError, match="no such price"):
+            await fails()
+        server.refuses = False
+        await asyncio.sleep(2)
+        change = asyncio.create_task(waits())
+        await asyncio.sleep(1)
+        change.cancel()
+        await asyncio.wait([change])
+        assert change.cancelled()
+        assert one.engine.stamps.verdict((TAG, "x"), one.engine.stamps.position) is Verdict.CUT
+        server.refuses = False
+
+
+async def test_what_is_written_through_is_stored_however_long_its_writer_takes() -> None:
+    cache = Cache(SimulatedStore(SimulatedServer()), clock=VirtualClock())
+
+    async def writer(_: int) -> None:
+        await asyncio.sleep(HELD)
+
+    await cache.write_through("limit", 7, writer, ttl="1h")
+    assert await cache.get("limit") == 7
+    await cache.aclose()
+
+
 async def test_two_that_change_the_same_hold_it_until_both_are_done() -> None:
     async with shops(Say()) as (_, _, (one, other)):
         first, second = one.engine.mutation((TAG,)), other.engine.mutation((TAG, "b"))

@@ -181,6 +181,33 @@ async def test_a_synchronous_session_cuts_here_at_once_and_elsewhere_soon(shared
     assert await hears_of_it(shared.other)
 
 
+SCRIPT = """
+import sys
+sys.path.insert(0, {harness!r})
+from shelves import Product
+from sqlalchemy import create_engine, update
+from tiercel import Cache
+from tiercel.sqlalchemy import track
+
+engine = create_engine({url!r})
+track(engine, Cache({store!r}))
+with engine.begin() as connection:
+    connection.execute(update(Product).where(Product.id == 1).values(name="new"))
+"""
+
+
+async def test_a_script_that_has_no_event_loop_tells_the_others_too(database: AsyncEngine, tmp_path: Path) -> None:
+    store = f"local://{tmp_path}/cache"
+    here = Process(database.url.render_as_string(), store)
+    assert await here.name() == "p1"
+    url = f"sqlite:///{database.url.database}"
+    script = SCRIPT.format(harness=str(HARNESS), url=url, store=store)
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], check=True)
+    assert await hears_of_it(here)
+    await here.cache.aclose()
+    await here.engine.dispose()
+
+
 DIES = """
 import asyncio, os, sys
 sys.path.insert(0, {harness!r})

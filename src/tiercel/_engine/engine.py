@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from tiercel._core import keys
@@ -20,6 +20,7 @@ from tiercel._engine.flights import Flight, Phase
 from tiercel._engine.stamps import Stamps, Verdict
 from tiercel._engine.telling import Promise
 from tiercel._engine.tiers import VARIANTS, Tiers, key_tag
+from tiercel.errors import NotAcknowledged
 from tiercel.spi import Clock, Observer, Store
 
 AFLOAT_SHARE = 4
@@ -37,6 +38,8 @@ class Change:
 
     cut: int = 0
     """The id of the cut, once it is over."""
+    others: set[int] = field(default_factory=set[int])
+    """Ids of what was cut for it before: what takes long is held anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +150,19 @@ class Engine:
         Raises:
             NotAcknowledged: As `invalidate`; or before what is inside begins.
         """
-        end, change = await self._held(tags), Change()
+        change = Change()
+        end = await self._held(tags, change)
         try:
             yield change
-        finally:
-            change.cut = await end()
+        except BaseException:
+            try:
+                await end()
+            except NotAcknowledged as error:
+                self.misled("the invalidation after a change that has failed", error, "It is queued.")
+            raise
+        change.cut = await end()
 
-    async def _held(self, tags: tuple[str, ...]) -> Callable[[], Awaitable[int]]:
+    async def _held(self, tags: tuple[str, ...], change: "Change") -> Callable[[], Awaitable[int]]:
         """Hold the tags; returns what cuts them in the end."""
         if not tags:
             return partial(self.invalidate, tags)
@@ -162,6 +171,7 @@ class Engine:
         promise = await self.depot.cuts.promise(tags)
         if promise is None:
             return partial(self.invalidate, tags)
+        change.others = promise.cuts
         lengthening = self.background.start(self.depot.cuts.lengthen(promise), where="mutation")
         return partial(self._keep, self.depot, promise, lengthening)
 

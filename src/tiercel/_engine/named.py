@@ -129,7 +129,7 @@ class Named:
                     others = self._end(wanted.key)
                     self._unbuilt(wanted.key)
             undisturbed = await self._heard_all(change.cut)
-            undisturbed = undisturbed and {cut for cut in heard.hits if cut > began} == {change.cut}
+            undisturbed = undisturbed and {cut for cut in heard.hits if cut > began} - change.others == {change.cut}
         if undisturbed and not others:
             return await self._keep(name, wanted, payload, named, change.cut)
         return change.cut

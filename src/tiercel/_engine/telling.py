@@ -7,17 +7,20 @@ asked for → told ──────────────▶ acknowledged
 import asyncio
 import contextlib
 import logging
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
 from tiercel._engine.background import Background
 from tiercel._engine.breaker import LONGEST
+from tiercel._engine.patience import patience
 from tiercel._engine.reach import Reach
 from tiercel._engine.stamps import Stamps
-from tiercel.errors import NotAcknowledged, StoreError
+from tiercel.errors import NotAcknowledged, StoreError, TiercelError
 from tiercel.spi import Holds, Witnesses
 
 _log = logging.getLogger("tiercel")
@@ -27,6 +30,8 @@ HELD: Final = 30.0
 """Seconds that a change may take before its tags are cut although nobody has said that it is over."""
 WITNESSED: Final = 5.0
 """Seconds that other processes get to apply a cut that is waited for."""
+ALONE: Final = 1.0
+"""Seconds that a program without an event loop waits until the store is open."""
 TOGETHER: Final = 100
 """Invalidations that are told at once when the store is back."""
 QUEUED: Final = 1_000
@@ -41,8 +46,12 @@ class Promise:
     tags: tuple[str, ...]
     holds: dict[bytes, frozenset[int]] = field(default_factory=dict[bytes, frozenset[int]])
     """Those that are not over, by their tokens: the id of each here, or none where it may be another's."""
+    cuts: set[int] = field(default_factory=set[int])
+    """Ids of what was cut by holding and by releasing; but for the last release, and what may be another's."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time holds anew or releases, in the loop of the store."""
+    over: bool = False
+    """Nobody is left to release a hold that the store tells of now."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +75,8 @@ class Telling:
         """Invalidations of which the store has not been told."""
         self._errands: deque[Callable[[], Awaitable[None]]] = deque()
         self._making_good: asyncio.Task[None] | None = None
+        self._alone = threading.Lock()
+        """One thread at a time tells the store in an event loop of its own."""
         reach.first = self._catch_up
 
     async def append(self, tags: tuple[str, ...], *, soft: bool = False) -> int:
@@ -74,9 +85,9 @@ class Telling:
         Raises:
             NotAcknowledged: The store did not answer; here it is done, and it is queued for the others.
         """
-        there = self._in_its_loop(partial(self.append, tags, soft=soft))
-        if there is not None:
-            return await asyncio.shield(there)
+        told = await self._told_there(partial(self.append, tags, soft=soft))
+        if told is not None:
+            return told
         named = ", ".join(tags) or "everything"
         return await self._told(
             partial(self._do, partial(self._reach.store.append, tags, soft=soft)),
@@ -99,7 +110,10 @@ class Telling:
         promise = Promise(store, tags)
         try:
             await self._reach.do(partial(self._hold, promise))
-        except StoreError as error:
+        except BaseException as error:
+            self._give_up(promise)
+            if not isinstance(error, StoreError):
+                raise
             message = f"{', '.join(tags)}: the store did not answer, so the change has not begun. {error}"
             raise NotAcknowledged(message) from error
         return promise
@@ -113,9 +127,9 @@ class Telling:
 
     async def keep(self, promise: "Promise") -> int:
         """Make the cut that was promised. Raises as `append` does; then the store makes it when its time is over."""
-        there = self._in_its_loop(partial(self.keep, promise))
-        if there is not None:
-            return await asyncio.shield(there)
+        told = await self._told_there(partial(self.keep, promise))
+        if told is not None:
+            return told
         return await self._told(
             partial(self._release, promise),
             _Queued(promise.tags, soft=False, promise=promise),
@@ -123,12 +137,44 @@ class Telling:
         )
 
     async def _hold(self, promise: "Promise") -> None:
+        """It goes on where nobody waits so long: what the store holds would be held until its time is over."""
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def hold() -> None:
+            try:
+                await self._held(promise)
+            except StoreError as error:
+                if not held.done():
+                    held.set_exception(error)
+            else:
+                if not held.done():
+                    held.set_result(None)
+
+        task = self._background.start(hold(), where="mutation")
+        self._background.owe(task)
+        task.add_done_callback(lambda _: held.cancel())
+        await held
+
+    async def _held(self, promise: "Promise") -> None:
         """Others may hold the same tags: which hold is ours is known where no other has begun meanwhile."""
         generation, before = self._stamps.generation, self._stamps.holds(promise.tags)
         token = await promise.store.hold(promise.tags, HELD)
         begun = self._stamps.holds(promise.tags) - before
         is_known = len(begun) == 1 and self._stamps.generation == generation
         promise.holds[token] = begun if is_known else frozenset()
+        promise.cuts |= promise.holds[token]
+        if promise.over:
+            await self._let_go(promise, token)
+
+    def _give_up(self, promise: "Promise") -> None:
+        """Whoever wanted it waits no longer. What is held is released, now or when the store tells of it."""
+        promise.over = True
+        for token in promise.holds:
+            self._background.start(self._let_go(promise, token), where="mutation")
+
+    async def _let_go(self, promise: "Promise", token: bytes) -> None:
+        with contextlib.suppress(StoreError):  # told already; the store does it when its time is over
+            await self._reach.do(partial(promise.store.release, token, promise.tags))
 
     async def _lengthen(self, promise: "Promise") -> None:
         """Once. Whoever ends the change waits for what is under way: else nobody would know of the hold, and end it."""
@@ -141,17 +187,18 @@ class Telling:
             with contextlib.suppress(StoreError):  # told already; what was promised last stands
                 await self._reach.do(partial(self._hold, promise))
                 first = next(iter(promise.holds))
-                await self._reach.do(partial(promise.store.release, first, promise.tags))
+                promise.cuts.add(await self._do(partial(promise.store.release, first, promise.tags)))
                 del promise.holds[first]
 
     async def _release(self, promise: "Promise") -> int:
         async def release() -> int:
             *others, last = promise.holds
             for token in others:
-                await promise.store.release(token, promise.tags)
+                promise.cuts.add(self._stamps.own(await promise.store.release(token, promise.tags)))
             return await promise.store.release(last, promise.tags)
 
         async with promise.asking:
+            promise.over = True
             return await self._do(release)
 
     async def applied(self, cut: int) -> tuple[str, ...]:
@@ -174,31 +221,71 @@ class Telling:
 
     def append_soon(self, tags: tuple[str, ...]) -> None:
         """As `append`, from code that cannot await; it is waited for where that does not stop the loop."""
-        session = self._reach.session
-        if session is not None and session.is_elsewhere:
-            self._stamps.cut_meanwhile(tags, soft=False)
-            work = asyncio.run_coroutine_threadsafe(self._append_quietly(tags), session.loop)
-            with contextlib.suppress(TimeoutError):  # it goes on, and what fails is queued
-                work.result(2.0 * self._reach.deadline)
+        self._queue(_Queued(tags, soft=False))
+        if self._tells_there():
             return
-        self._put_off(_Queued(tags, soft=False))
-        if session is not None and session.is_here:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            with self._alone:
+                if self._queued and not self._tells_there():
+                    asyncio.run(self._told_at_once())
+        else:
             self._background.owe(self._background.start(self._told_now(), where="invalidation"))
+
+    def _tells_there(self) -> bool:
+        """Whether the store is told in the event loop in which it is open, if that is another."""
+        session, work = self._reach.session, self._begin_there(self._told_now)
+        if session is None or work is None:
+            return False
+        with contextlib.suppress(TimeoutError, CancelledError):
+            work.result(2.0 * self._reach.deadline)
+        return not work.cancelled() and (work.done() or session.is_elsewhere)  # else that loop has ended
 
     def _in_its_loop(self, work: Callable[[], Coroutine[object, object, T]]) -> "asyncio.Future[T] | None":
         """What is begun there, where the store is open in another event loop."""
+        begun = self._begin_there(work)
+        return None if begun is None else asyncio.wrap_future(begun)
+
+    def _begin_there(self, work: Callable[[], Coroutine[object, object, T]]) -> "Future[T] | None":
         session = self._reach.session
         if session is None or not session.is_elsewhere:
             return None
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), session.loop))
+        begun = work()
+        try:
+            return asyncio.run_coroutine_threadsafe(begun, session.loop)
+        except RuntimeError:  # it was closed just now
+            begun.close()
+            return None
+
+    async def _told_there(self, work: Callable[[], Coroutine[object, object, int]]) -> int | None:
+        """In the loop of the store, if that is another; None also where that loop ends before it has."""
+        there = self._in_its_loop(work)
+        try:
+            return None if there is None else await asyncio.shield(there)
+        except asyncio.CancelledError:
+            if there is None or not there.cancelled():
+                raise
+            return None
 
     async def _told_now(self) -> None:
         with contextlib.suppress(StoreError):  # told already, and tried again
             await self._reach.greet()
+        if self._queued:
+            self._make_good()
 
-    async def _append_quietly(self, tags: tuple[str, ...]) -> None:
-        with contextlib.suppress(NotAcknowledged):  # told already, and queued
-            await self.append(tags)
+    async def _told_at_once(self) -> None:
+        """From a thread without an event loop, while the store is open in none: this may be a program that has none."""
+        try:
+            with contextlib.suppress(TiercelError, TimeoutError):  # told by what follows
+                async with patience(ALONE):
+                    await self._reach.open()
+            with contextlib.suppress(StoreError):  # told already
+                await self._reach.greet()
+        finally:
+            await self._reach.aclose()
+        if self._queued:
+            _log.error("%d invalidations are lost if this process ends before the store answers.", len(self._queued))
 
     async def _told(self, work: Callable[[], Awaitable[int]], cut: "_Queued", *, otherwise: str) -> int:
         """Tell the store of a cut, also if whoever asks for that goes away: a change that was made is made."""
