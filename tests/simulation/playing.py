@@ -121,6 +121,8 @@ class Play:
         self, seed: int, *, make: Make = SimulatedStore, prepare: Callable[[Shop], None] = lambda _: None
     ) -> None:
         self.dice = random.Random(seed)
+        self.writes = self.dice.choice((2, 12))
+        """How often, of a hundred things that happen: after each, what was wrong before is gone."""
         self.server = SimulatedServer()
         self.make = make
         self.prepare = prepare
@@ -165,7 +167,7 @@ class Play:
         """One thing happens, to one process or to the server."""
         number = self.dice.randrange(len(self.shops))
         happens = [
-            (80, self.read), (12, self.write), (1.5, self.change), (2, self.severed), (0.5, self.restarted),
+            (80, self.read), (self.writes, self.write), (1.5, self.change), (2, self.severed), (0.5, self.restarted),
             (1.5, self.trimmed), (0.5, self.failed_over), (0.1, self.emptied), (0.2, self.frozen),
         ]  # fmt: skip
         await self.dice.choices([what for _, what in happens], [often for often, _ in happens])[0](number)
@@ -255,9 +257,9 @@ class Play:
         except NotAcknowledged:
             self.unacknowledged += 1
             return
-        await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1, 0.5, 3.0)))
         if self.dice.random() < 0.5:  # whoever begins now has not heard of the hold by the log
             self.kill(self.dice.randrange(len(self.shops)))
+        await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1, 0.5, 3.0)))
         ends = None
         if self.shops[number] is shop:
             self.source.version[key] += 1

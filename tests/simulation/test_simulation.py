@@ -21,7 +21,7 @@ from tiercel.testing import SimulatedStore, run_virtual
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
 BATCH = 25
-MUTANT_SEEDS = 60
+MUTANT_SEEDS = 200
 
 
 @pytest.fixture(autouse=True)
