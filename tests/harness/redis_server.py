@@ -80,7 +80,11 @@ class Server:
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(_packed(command))
             with connection.makefile("rb") as answer:
-                return answer.read(int(answer.readline()[1:])).decode()
+                size = answer.readline()
+                if not size:
+                    message = "the server has closed the connection"
+                    raise ConnectionResetError(message)
+                return answer.read(int(size[1:])).decode()
 
     def says(self, text: str, *command: str) -> bool:
         """Whether a bulk answer says it. Who becomes primary closes connections: then it has not said so yet."""

@@ -17,10 +17,9 @@ from typing import Final, TypeVar
 
 from tiercel._engine.background import Background
 from tiercel._engine.breaker import LONGEST
-from tiercel._engine.patience import patience
 from tiercel._engine.reach import Reach
 from tiercel._engine.stamps import Stamps
-from tiercel.errors import NotAcknowledged, StoreError, TiercelError
+from tiercel.errors import NotAcknowledged, StoreError
 from tiercel.spi import Holds, Witnesses
 
 _log = logging.getLogger("tiercel")
@@ -30,8 +29,8 @@ HELD: Final = 30.0
 """Seconds that a change may take before its tags are cut although nobody has said that it is over."""
 WITNESSED: Final = 5.0
 """Seconds that other processes get to apply a cut that is waited for."""
-ALONE: Final = 1.0
-"""Seconds that a program without an event loop waits until the store is open."""
+ALONE: Final = 2.0
+"""Seconds that a program without an event loop tries to tell the store."""
 TOGETHER: Final = 100
 """Invalidations that are told at once when the store is back."""
 QUEUED: Final = 1_000
@@ -276,12 +275,14 @@ class Telling:
 
     async def _told_at_once(self) -> None:
         """From a thread without an event loop, while the store is open in none: this may be a program that has none."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ALONE
         try:
-            with contextlib.suppress(TiercelError, TimeoutError):  # told by what follows
-                async with patience(ALONE):
-                    await self._reach.open()
-            with contextlib.suppress(StoreError):  # told already
-                await self._reach.greet()
+            while self._queued and loop.time() < end:
+                with contextlib.suppress(StoreError):  # told already
+                    await self._reach.greet()
+                    continue
+                await asyncio.sleep(ALONE / 40)
         finally:
             await self._reach.aclose()
         if self._queued:
